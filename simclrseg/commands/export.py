@@ -23,8 +23,9 @@ from simclrseg.evaluation.opened import target_of, target_of_model
 from simclrseg.evaluation.scored import model_run
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.exporters.verification import Agreement
+from simclrseg.inference.predictor import SMALLEST_TILE
 from simclrseg.knobs.parsing import config_of_run, stored_values
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import LARGEST_SIDE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
@@ -101,7 +102,8 @@ def export(config: ExportConfig) -> ExportResult:
         remove_empty(made)
     if agreement is not None:
         log.info(str(agreement))
-    size, then = round(path.stat().st_size / 1e6, 1), next_command(config.model.format, path, metadata)
+    size = round(path.stat().st_size / 1e6, 1)
+    then = next_command(config.model.format, path, metadata, config.model.fixed_shape)
     card = commit = None
     if published:
         card, commit = publish(
@@ -118,11 +120,23 @@ def export(config: ExportConfig) -> ExportResult:
     return ExportResult(run.folder, path, size, agreement, then, card, commit)
 
 
-def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
+def next_command(
+    format: str, path: Path, metadata: ModelMetadata, fixed_shape: tuple[int, int, int] | None = None
+) -> str:
     """The next command for the file; an image's mask goes to a file, its label to the terminal."""
     command, file = FORMATS[format].next, shlex.quote(str(path))
+    if "{predict}" in command and (tiles := _other_tiles(metadata, fixed_shape)) is not None:
+        command = f"{command} --tile {tiles}" if tiles else "simclrseg export --inspect {file}"
     predict = target_of_model(metadata).next(metadata) if "{predict}" in command else ""  # an encoder has no task
     return command.format(file=file, predict=predict, finetune=following(file, metadata.dataset))
+
+
+def _other_tiles(metadata: ModelMetadata, fixed_shape: tuple[int, int, int] | None) -> int | None:
+    """The tiles that have to be named to predict by a file of this shape; 0 for no way, None for no need."""
+    if fixed_shape is None or metadata.resize != "tile" or fixed_shape[1:] == (metadata.image_size,) * 2:
+        return None
+    _, height, width = fixed_shape
+    return height if height == width and SMALLEST_TILE <= height <= LARGEST_SIDE else 0
 
 
 def knobs(config: ExportConfig) -> dict[str, Any]:
@@ -225,9 +239,11 @@ def images_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> 
     precision, shape = PRECISIONS[config.model.precision], config.model.fixed_shape
     size = shape[1:] if shape else (metadata.image_size, metadata.image_size)
     if shape and size != (metadata.image_size, metadata.image_size):
+        tiles = _other_tiles(metadata, shape)
+        worse = "its masks may be worse" if tiles is None else f"predict needs --tile {tiles}" if tiles else ""
         log.warning(
             f"the network was trained at {metadata.image_size} x {metadata.image_size} pixels: evaluate cannot score a "
-            f"file that takes {size[0]} x {size[1]} only, and its masks may be worse"
+            f"file that takes {size[0]} x {size[1]} only, and {worse or 'predict has no such tiles'}"
         )
     if config.check.calibrate is not None:
         found = images_of_folder(config.check.calibrate, metadata, size, calibrated=precision.calibrated)

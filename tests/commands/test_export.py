@@ -14,13 +14,14 @@ import onnx
 import pytest
 import torch
 
-from simclrseg.commands.export import export
+from simclrseg.commands.export import export, next_command
 from simclrseg.commands.inspect import inspect
 from simclrseg.config.export import ExportConfig
 from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, UsageError
 from simclrseg.evaluation import export_images
 from simclrseg.inference.session import open_model
 from simclrseg.knobs.parsing import parse_config
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_weights
 from tests.exporters.small import with_props
@@ -167,6 +168,22 @@ def test_a_folder_of_photos_serves_in_their_place(pipeline, without_photos, tmp_
 def test_what_does_not_go_together_is_refused(pipeline, tmp_path, model, check, says):
     with pytest.raises(UsageError, match=says):
         exporting(pipeline, tmp_path / "m.onnx", check, **model)
+
+
+@pytest.mark.parametrize(
+    ("resize", "shape", "ends"),
+    [
+        ("tile", None, "--model m.onnx"),
+        ("tile", (4, 128, 128), "--model m.onnx"),
+        ("tile", (1, 256, 256), "--model m.onnx --tile 256"),
+        ("tile", (1, 96, 128), "export --inspect m.onnx"),
+        ("tile", (1, 32, 32), "export --inspect m.onnx"),
+        ("squash", (1, 96, 128), "--model m.onnx"),
+    ],
+)
+def test_the_next_command_is_one_that_the_shape_of_the_file_allows(resize, shape, ends):
+    metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=128, resize=resize)
+    assert next_command("onnx", Path("m.onnx"), metadata, shape).endswith(ends)
 
 
 def test_where_nothing_can_be_written_nothing_is_tried(pipeline, tmp_path):
