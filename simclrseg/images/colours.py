@@ -46,7 +46,7 @@ def viewable(
         blank: (...), True where pixels hold nothing, which stretch nothing.
     """
     if images.shape[-1] == 3 and images.dtype == np.uint8:
-        return images
+        return images if tuple(colours) in ((), (0, 1, 2)) else np.take(images, colours, axis=-1)
     low, high = limits or stretch(images, colours, blank)
     shown = images[..., _shown(images, colours)].astype(np.float32)
     stretched: NDArray[np.float32] = (shown - low) * (255 / max(high - low, 1))

@@ -187,3 +187,9 @@ def test_pictures_of_many_bands_are_shown_in_their_colours():
     pixels[:, :5, 2] = 4000  # green
     shown = viewable(pixels, (3, 2, 0))
     assert shown[0, 9].tolist() == [255, 0, 0] and shown[9, 0].tolist() == [0, 127, 0]
+
+
+def test_three_bands_of_eight_bits_are_shown_in_their_colours_as_they_are():
+    pixels = np.full((10, 10, 3), (10, 20, 120), np.uint8)
+    assert (viewable(pixels, (2, 1, 0)) == (120, 20, 10)).all()
+    assert viewable(pixels, (0, 1, 2)) is pixels and viewable(pixels, ()) is pixels
