@@ -45,7 +45,7 @@ def viewable(
         limits: the values that become black and white, as ``stretch`` gives them.
         blank: (...), True where pixels hold nothing, which stretch nothing.
     """
-    if images.shape[-1] == 3 and images.dtype == np.uint8:
+    if _is_photo(images):
         return images if tuple(colours) in ((), (0, 1, 2)) else np.take(images, colours, axis=-1)
     low, high = limits or stretch(images, colours, blank)
     shown = images[..., _shown(images, colours)].astype(np.float32)
@@ -56,12 +56,19 @@ def viewable(
 def stretch(
     images: NDArray[Any], colours: Sequence[int], blank: NDArray[np.bool_] | None = None
 ) -> tuple[float, float]:
-    """The values of pictures that become black and white: percentiles, but for pixels that hold nothing."""
+    """The values of pictures that become black and white: percentiles of pixels that hold something; of photos all."""
+    if _is_photo(images):
+        return 0.0, 255.0
     every = max(1, images.size // images.shape[-1] // _LOOKED_AT)
     pixels = images.reshape(-1, images.shape[-1])[::every]
     held = pixels if blank is None else pixels[~blank.reshape(-1)[::every]]
     low, high = np.percentile((held if len(held) else pixels)[:, _shown(images, colours)], _STRETCH)
     return float(low), float(high)
+
+
+def _is_photo(images: NDArray[Any]) -> bool:
+    """Tell whether pictures are shown as they are."""
+    return images.shape[-1] == 3 and images.dtype == np.uint8
 
 
 def _shown(images: NDArray[Any], colours: Sequence[int]) -> list[int]:

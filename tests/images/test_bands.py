@@ -9,7 +9,7 @@ import pytest
 
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import bands_beside, common_names, parsed_bands
-from simclrseg.images.colours import viewable
+from simclrseg.images.colours import stretch, viewable
 from simclrseg.images.decode import floating_ranges, image_shape, read_image, read_scene, stored_bands
 from simclrseg.images.depth import reflectance_range
 from tests.images.geotiffs import METADATA, NODATA, UTM, geotiff
@@ -193,3 +193,4 @@ def test_three_bands_of_eight_bits_are_shown_in_their_colours_as_they_are():
     pixels = np.full((10, 10, 3), (10, 20, 120), np.uint8)
     assert (viewable(pixels, (2, 1, 0)) == (120, 20, 10)).all()
     assert viewable(pixels, (0, 1, 2)) is pixels and viewable(pixels, ()) is pixels
+    assert stretch(pixels, (0, 1, 2)) == (0, 255)  # without a look at them, which takes longer than the model
