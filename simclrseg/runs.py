@@ -98,8 +98,8 @@ class Run:
 
     @property
     def word(self) -> str:
-        """Its name as a shell takes it: a folder may have been renamed."""
-        return shlex.quote(self.name)
+        """Its name as a shell takes it, for a folder may have been renamed; its folder where no name finds it."""
+        return shlex.quote(os.path.abspath(self.folder) if self._is_apart else self.name)
 
     @property
     def as_start(self) -> str:
@@ -123,8 +123,13 @@ class Run:
 
     @property
     def root(self) -> Path:
-        """The folder of all runs that it lies in."""
-        return Path(os.path.abspath(self.folder)).parents[1]
+        """The folder of all runs that it lies in; the usual one where it lies in none."""
+        return Path("runs") if self._is_apart else Path(os.path.abspath(self.folder)).parents[1]
+
+    @property
+    def _is_apart(self) -> bool:
+        """Tell whether it lies in no folder of all runs, as a copy may."""
+        return Path(os.path.abspath(self.folder)).parent.name not in get_args(Kind)
 
     @property
     def begun_in(self) -> Path | None:

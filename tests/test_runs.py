@@ -174,6 +174,14 @@ def test_a_run_of_another_kind_says_what_it_is_and_what_is_needed(tmp_path, name
         runs.find(tmp_path, "finetune", name.format(root=tmp_path))
 
 
+def test_a_run_that_lies_in_no_folder_of_runs_is_called_by_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("/model"), tmp_path / "my copies" / "pets", Path("pets")):  # as in a container
+        run, whole = runs.Run(folder), shlex.quote(os.path.abspath(folder))
+        assert run.command("export") == f"simclrseg export {whole}"
+        assert runs.option(run.root) == "" and run.as_start == whole
+
+
 @pytest.mark.parametrize("name", ["imagenet", "none", "photos.pt"])
 def test_a_run_whose_name_means_other_weights_is_called_by_its_folder(tmp_path, name):
     run = runs.claim(tmp_path / "my runs", "pretrain", name)
