@@ -32,7 +32,7 @@ from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.system.files import make_folder, remove_empty, why_no_model
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.weights.companion import following
-from simclrseg.weights.publish import PUBLISHED, check_push, file_to_publish, for_others, publish
+from simclrseg.weights.publish import PUBLISHED, card_beside, check_push, file_to_publish, for_others, publish
 
 log = logging.getLogger(__name__)
 
@@ -195,10 +195,10 @@ def output_of(config: ExportConfig, run: runs.Run) -> Path:
         raise UsageError(f"-o {path} is a folder", "name a file", option="output", path=path)
     if any(path.exists() and path.samefile(run.folder / own) for own in (MODEL_FILE, BACKBONE_FILE) if run.holds(own)):
         raise UsageError(f"{path} is the run's own", "pass -o FILE for a copy", option="output", path=path)
-    if path.exists() and not config.console.overwrite:
-        raise UsageError(
-            f"{path} exists", "pass --overwrite to replace it, or -o for another file", option="overwrite", path=path
-        )
+    for file in (path, card_beside(run, path)) if format == PUBLISHED else (path,):
+        if file.exists() and not config.console.overwrite:
+            remedy = "pass --overwrite to replace it, or -o for another file"
+            raise UsageError(f"{file} exists", remedy, option="overwrite", path=file)
     if config.console.output and not path.parent.is_dir():
         raise UsageError(f"-o {path}: there is no folder {path.parent}", option="output", path=path)
     return path

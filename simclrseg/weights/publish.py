@@ -48,6 +48,11 @@ def file_to_publish(run: runs.Run) -> Path:
     return run.folder / FOLDER / _name(run)
 
 
+def card_beside(run: runs.Run, file: Path) -> Path:
+    """The model card of a file that ``export`` writes."""
+    return file.with_name(CARD) if file.parent == run.folder / FOLDER else file.with_suffix(".md")
+
+
 def for_others(config: Section, metadata: ModelMetadata) -> tuple[str, ModelMetadata]:
     """A run's configuration as YAML and its weights' metadata, which name no path of this machine.
 
@@ -108,7 +113,7 @@ def publish(
         The card, and the commit's address if there is one.
     """
     name = _name(run)
-    card = file.with_name(CARD) if file.parent == run.folder / FOLDER else file.with_suffix(".md")
+    card = card_beside(run, file)
     text = card_text(
         repository.split("/")[1] if repository else run.name,
         name,

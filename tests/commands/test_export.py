@@ -220,6 +220,16 @@ def test_a_pretraining_run_gives_its_backbone_as_weights_only(pipeline, tmp_path
         exporting(pipeline, tmp_path / "c.safetensors", run="nothing", format="safetensors")
 
 
+def test_the_card_of_exported_weights_replaces_no_file_unasked(pipeline, tmp_path):
+    run, notes = str(pipeline.pretrained.run), tmp_path / "notes.md"
+    notes.write_text("mine")
+    with pytest.raises(UsageError, match=r"notes\.md exists: pass --overwrite to replace it, or -o for another file"):
+        exporting(pipeline, tmp_path / "notes.safetensors", run=run, format="safetensors")
+    assert notes.read_text() == "mine" and [*tmp_path.iterdir()] == [notes]
+    exporting(pipeline, tmp_path / "notes.safetensors", overwrite=True, run=run, format="safetensors")
+    assert notes.read_text() != "mine"
+
+
 def test_inspect_prints_what_a_file_takes_gives_and_says(pipeline, model, tmp_path):
     facts = inspecting(model)
     assert facts["inputs"] == [{"name": "image", "type": "uint8", "shape": ["batch", "height", "width", 3]}]
