@@ -235,7 +235,7 @@ def _index(config: PredictConfig, model: Model, images: Sequence[InputImage]) ->
         if entry := OUTPUTS[kind].index(model.metadata):
             path = common_folder(images, output) / entry[0]
             found[path] = entry[1]
-            if not config.console.overwrite and path.is_file() and path.read_text(encoding="utf-8") != entry[1]:
+            if not config.console.overwrite and path.is_file() and path.read_text("utf-8", "replace") != entry[1]:
                 reason = f"{path} exists and holds other names than the model"
                 raise UsageError(reason, "pass --overwrite, or name another folder", option="overwrite", path=path)
     return found

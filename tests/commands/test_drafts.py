@@ -78,9 +78,10 @@ def test_what_exists_is_replaced_when_that_is_asked_for_alone(make_model, photos
     result = run(make_model(), [photos], outputs=["coco"], skip_existing=True)
     assert len(result.skipped) == 3 and not result.done
     assert len(run(make_model(), [photos], outputs=["coco"], overwrite=True).done) == 3
-    (photos / "classes.txt").write_text("dog\n")
-    with pytest.raises(UsageError, match=r"classes\.txt exists and holds other names than the model: pass --overwrite"):
-        run(make_model(), [photos], outputs=["yolo"])
+    for names in (b"dog\n", b"K\xe4fer\n"):  # in whatever encoding
+        (photos / "classes.txt").write_bytes(names)
+        with pytest.raises(UsageError, match=r"classes\.txt exists and holds other names than the model: pass --over"):
+            run(make_model(), [photos], outputs=["yolo"])
     assert not list(photos.rglob("a.txt"))
     run(make_model(), [photos], outputs=["yolo"], overwrite=True)
     assert (photos / "classes.txt").read_text() == "cat\n"
