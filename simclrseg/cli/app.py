@@ -179,12 +179,14 @@ def _train(run: Callable[..., Any], config: PretrainConfig | FinetuneConfig) -> 
 
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Print what predict did, for other programs: a path a line, or photo, label and score with tabs between."""
+    """Print what predict did, for other programs: each file's path, or photo, label and score with tabs between."""
+    files: dict[str, None] = {}  # one of COCO is that of many photos
     for row in rows:
         if "label" in row:
             yield f"{printable(row['image'])}\t{printable(row['label'])}\t{row['score']:.4f}"
         else:
-            yield from (printable(path) for kind, path in row.items() if kind in OUTPUTS and path != "-")
+            files |= {path: None for kind, path in row.items() if kind in OUTPUTS and path != "-"}
+    yield from map(printable, files)
 
 
 def main(args: list[str] | None = None) -> None:

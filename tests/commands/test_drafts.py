@@ -71,6 +71,15 @@ def test_a_coco_file_holds_all_photos_wherever_it_lies_in_one_order(make_model, 
     assert [one["image_id"] for one in content["annotations"]] == [1, 3]
 
 
+def test_the_file_of_all_photos_is_printed_once(make_model, photos, capsys):
+    words = ["predict", str(photos), "--as", "coco", "--as", "mask", "--model", str(make_model()), "--device", "cpu"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert not ended.value.code
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert sorted(names) == ["a.mask.png", "annotations.coco.json", "b.mask.png", "c.mask.png"]
+
+
 def test_what_exists_is_replaced_when_that_is_asked_for_alone(make_model, photos):
     run(make_model(), [photos], outputs=["coco"])
     with pytest.raises(UsageError, match=r"annotations\.coco\.json exists: nothing is replaced without --overwrite"):
