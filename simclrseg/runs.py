@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shlex
@@ -20,6 +21,8 @@ from simclrseg.errors import OutputError, RunError, UsageError, suggestion
 from simclrseg.system.content import BadContent, read_json
 from simclrseg.system.files import make_folder, remove_abandoned, remove_empty, why_no_model, write_json, writing
 from simclrseg.text import decoded
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
 
@@ -256,6 +259,8 @@ def discarded_unless_started(run: Run) -> Iterator[None]:
 def lock(run: Run) -> Iterator[None]:
     """Hold the run for writing; it is released when the process ends, however it ends.
 
+    On a file system without locks, as Lustre often is mounted, nothing is held, and a warning says so.
+
     Raises:
         RunError: if another process holds it.
         OutputError: if its file cannot be written.
@@ -266,11 +271,15 @@ def lock(run: Run) -> Iterator[None]:
     with file:
         try:
             _lock_file(file.fileno())
-        except OSError:
+        except (BlockingIOError, PermissionError):  # what is locked already; the latter on NFS and Windows
             file.seek(0)
             holder = file.read().strip() or "another process"
             reason = f"{run.folder} is being written by {holder}"
             raise RunError(reason, "wait for it, or choose another --name", path=run.folder) from None
+        except OSError as error:
+            log.warning(
+                f"{run.folder} cannot be locked ({error.strerror}): make sure that no second command writes this run"
+            )
         with writing(path):
             file.truncate(0)
             os.write(file.fileno(), f"process {os.getpid()}".encode())  # unbuffered: closing would try once more

@@ -240,6 +240,31 @@ def test_a_run_that_is_being_written_cannot_be_taken_or_overwritten(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_run_on_a_file_system_without_locks_is_written_with_a_warning(tmp_path, monkeypatch, caplog, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    fcntl = pytest.importorskip("fcntl")
+    run = runs.claim(tmp_path, "pretrain", "pets")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with runs.lock(run):
+        runs.record(run, torch="2.15")
+    assert run.environment["torch"] == "2.15"
+    assert f"{run.folder} cannot be locked ({os.strerror(number)}): make sure that no second" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_a_lock_that_is_held_is_never_taken_for_none(tmp_path, monkeypatch, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    run = runs.claim(tmp_path, "pretrain", "pets")
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    with pytest.raises(RunError, match="is being written by another process"), runs.lock(run):
+        pass
+
+
 def discard(run: runs.Run) -> None:
     with pytest.raises(KeyError), runs.discarded_unless_started(run):
         raise KeyError
