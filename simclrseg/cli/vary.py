@@ -23,12 +23,12 @@ from simclrseg.cli.launch import LAUNCHER, handed_on
 from simclrseg.cli.words import config_from
 from simclrseg.config.smaller import command_line
 from simclrseg.errors import GateError, Interrupted, RunError, TrainingError, UsageError
-from simclrseg.knobs.knob import command_of
+from simclrseg.knobs.knob import command_of, knobs_of
 from simclrseg.knobs.parsing import config_of_run
 from simclrseg.runs import Run, dataset_label
 from simclrseg.scores.wording import duration
 from simclrseg.system.signals import INTERRUPTED
-from simclrseg.training.knobs import differing
+from simclrseg.training.knobs import RESUMABLE, differing, values_by_key
 
 if TYPE_CHECKING:
     from simclrseg.config.finetune import FinetuneConfig
@@ -84,10 +84,15 @@ class Variant:
         return run.finished is not None
 
     def words(self) -> list[str]:
-        """The command that trains it: of a run that has begun, the one that resumes it."""
+        """The command that trains it: of a run that has begun, the one that resumes it, with what may differ by now."""
         config, run = self.config, self.run
         if run.started and not run.finished and not config.run.overwrite:
-            return [run.kind, "--resume", run.name, "--runs", config.console.runs]
+            words = [run.kind, "--resume", run.name, "--runs", config.console.runs]
+            now, before = (values_by_key(one) for one in (config, config_of_run(type(config), run.folder)))
+            for knob in (knob for knob in knobs_of(type(config)) if knob.key in RESUMABLE - {"console.runs"}):
+                if now[knob.key] not in (before[knob.key], knob.info.get_default(call_default_factory=True)):
+                    words += knob.typed(now[knob.key])
+            return words
         return [*command_line(config), *(["--overwrite"] if run.folder.exists() else [])]
 
     def row(self) -> dict[str, Any]:

@@ -106,6 +106,15 @@ def test_a_failed_training_holds_no_other_up_and_is_tried_again_by_the_same_comm
     assert again.names == ["shapes-none-seed-0"]
 
 
+def test_what_may_differ_where_a_run_goes_on_is_handed_to_the_run_that_goes_on():
+    with pytest.raises(GateError):
+        varied("seed=0,1", start=Trainings({"shapes-none-seed-0": 1}), keep_checkpoints="2", log=["tensorboard"])
+    again = Trainings()
+    varied("seed=0,1", start=again, micro_batch="4", workers="1", keep_checkpoints="2")
+    resumed = ["finetune", "--resume", "shapes-none-seed-0", "--runs", "runs"]
+    assert again.started[0] == [*resumed, "--micro-batch", "4", "--workers", "1", "--quiet"]
+
+
 def test_when_one_is_asked_to_stop_no_other_begins():
     start = Trainings({"shapes-none-seed-1": 130})
     with pytest.raises(Interrupted, match="the same command goes on") as stop:
