@@ -6,6 +6,7 @@ Read as Ultralytics, Roboflow, CVAT and Label Studio write them: ``data.yaml`` n
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -90,6 +91,10 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(_number(str(key)) >= 0 for key in names):
         raise DataError(f"{file}: names must be a list, or map numbers to names", path=file)
+    for key, name in names.items():
+        if isinstance(name, bool) or not isinstance(name, str | int | float):  # as of `no` and `off`
+            taken = f"YAML takes the name of class {key} for {json.dumps(name, default=str)}"
+            raise DataError(f"{file}: {taken}", "put it in quotes", path=file)
     numbered = {int(key): str(name) for key, name in names.items()}
     if len(numbered) < len(names):
         raise DataError(f"{file} has two names for one number", "keep one", path=file)
@@ -110,7 +115,7 @@ def read_yolo_folder(folder: Path, photos: Iterable[Path], contents: Mapping[Pat
     for place, name in product(filter(None, where), _CLASSES_FILES):
         file = folders.find(place, [name])
         if file is not None and file.is_file():
-            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+            lines = [line.strip() for line in _text_of(file).splitlines()]
             names[file] = dict(enumerate(line for line in lines if line))
             if names[file]:
                 refuse_other_files(file)
@@ -289,13 +294,19 @@ def _are_poses(numbers: NDArray[np.float64], dimensions: int) -> bool:
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:
     """Words of each line that is not empty, with its number."""
-    try:
-        text = file.read_text(encoding="utf-8-sig") if file.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}", path=file) from error
+    text = _text_of(file) if file.is_file() else ""
     if text[:1].isalpha() or text[:1] == "<":  # it should begin with a number
         refuse_other_files(file)
     return [(number, words) for number, line in enumerate(text.splitlines(), 1) if (words := line.split())]
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} cannot be read: {error}", "save it as UTF-8", path=file) from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error}", path=file) from error
 
 
 def _number(word: str) -> int:

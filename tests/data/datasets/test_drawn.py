@@ -654,6 +654,25 @@ def test_a_data_yaml_without_the_places_of_images_names_the_classes(tmp_path, gi
         opened(tmp_path / given)
 
 
+@pytest.mark.parametrize(("names", "said"), [("[cat, no]", "1 for false"), ("{0: cat, 1: }", "1 for null")])
+def test_a_name_that_yaml_takes_for_none_is_named(tmp_path, names, said):
+    yolo_set(tmp_path)
+    put(tmp_path / "data.yaml", f"train: train/images\nnames: {names}\n")
+    with pytest.raises(DataError, match=rf"data\.yaml: YAML takes the name of class {said}; put it in quotes"):
+        opened(tmp_path)
+    put(tmp_path / "data.yaml", "train: train/images\nnames: [cat, 'no']\n")
+    assert opened(tmp_path).classes == ("background", "cat", "no")
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "latin-1"])
+def test_names_of_classes_that_are_no_utf_8_are_not_guessed(tmp_path, coding):
+    photos(tmp_path, "a.png")
+    put(tmp_path / "a.txt", yolo())
+    (tmp_path / "classes.txt").write_bytes("Bär\r\nBör\r\n".encode(coding))  # alike but for what is lost
+    with pytest.raises(DataError, match=r"classes\.txt cannot be read: .*; save it as UTF-8"):
+        opened(tmp_path)
+
+
 def test_the_names_of_darknet_are_those_of_the_classes(tmp_path):
     photos(tmp_path, "a.png")
     put(tmp_path / "a.txt", yolo())
