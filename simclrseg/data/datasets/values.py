@@ -10,6 +10,7 @@ from typing import Any
 from simclrseg.errors import some
 from simclrseg.images.decode import blank_of, holds_several, is_hidden, may_be_blank, read_image, vague_range
 from simclrseg.images.depth import Range, fits, in_words, whole_range
+from simclrseg.images.listing import is_image
 from simclrseg.labels.looking import look_at, sample
 
 _LOOKED_AT = 1000  # images, evenly: a set's range shows in fewer
@@ -71,4 +72,5 @@ def tell_pages(files: Sequence[Path], what: str, summary: list[str]) -> None:
 
 
 def _some_of(files: Sequence[Path], suffixes: Sequence[str], *, at_most: int = _LOOKED_AT) -> Sequence[Path]:
-    return sample([file for file in files if file.suffix.lower() in suffixes], at_most)
+    """Some of those with such a suffix, or with none that says what they are, as of the Hub's tables."""
+    return sample([file for file in files if file.suffix.lower() in suffixes or not is_image(file.name)], at_most)

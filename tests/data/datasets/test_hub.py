@@ -98,6 +98,16 @@ def test_pictures_are_written_once_and_kept_decoded_like_those_of_a_folder(
     assert again.official == {}  # one part is no split
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_photos_of_12_bits_have_their_own_range_whatever_file_the_table_holds(tmp_path: Path, suffix: str) -> None:
+    values = np.linspace(0, 4000, 12 * 16).astype(np.uint16).reshape(12, 16)
+    cell = {"bytes": cv2.imencode(suffix, values)[1].tobytes(), "path": None}
+    features = datasets.Features({"photo": datasets.Image()})
+    name = saved(tmp_path / "set", train=datasets.Dataset.from_dict({"photo": [cell] * 3}, features=features))
+    dataset = open_dataset(name)
+    assert dataset.reach == (0, 4095) and dataset.image(0).max() == 249
+
+
 def test_a_changed_set_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
     old = open_dataset(saved(tmp_path / "set", train=table(3)))
     new = open_dataset(saved(tmp_path / "set", train=table(3, first=7)))
