@@ -178,7 +178,8 @@ def _of_folder(folder: Path) -> Labelled | None:
     if any(part.lower() in MASK_FOLDERS for photo in photos for part in photo.relative_to(folder).parts[:-1]):
         return None
     with_names: dict[Path, Any] = {}
-    for file in sorted(folder.iterdir(), key=lambda file: file.stem != "data"):
+    sets: dict[Path, Any] = {}
+    for file in sorted(folder.iterdir(), key=lambda file: (file.stem != "data", file.name)):
         if file.suffix.lower() in YAML and file.is_file():
             try:
                 content = read_content(file)
@@ -187,9 +188,16 @@ def _of_folder(folder: Path) -> Labelled | None:
                     raise
                 continue  # a file of something else
             if is_yolo(content):
-                return read_yolo(file, content)
-            if names_classes(content):
+                sets[file] = content
+                if file.stem == "data":
+                    break
+            elif names_classes(content):
                 with_names[file] = content
+    if sets:
+        (file, content), *others = sets.items()
+        if other := next((other for other, its in others if its != content), None):
+            raise DataError(f"{file} and {other} are of two sets", "give the right one as --dataset", path=other)
+        return read_yolo(file, content)
     stems = {photo.with_suffix("") for photo in photos}
     texts = [file for file in files if file.suffix.lower() == ".json"]
     contents: dict[Path, Any] = {}

@@ -664,6 +664,18 @@ def test_a_name_that_yaml_takes_for_none_is_named(tmp_path, names, said):
     assert opened(tmp_path).classes == ("background", "cat", "no")
 
 
+def test_of_two_files_of_sets_none_is_taken_by_chance(tmp_path):
+    yolo_set(tmp_path)
+    (tmp_path / "data.yaml").unlink(missing_ok=True)
+    for name, classes in (("b", ["dog", "cat"]), ("a", ["cat", "dog"])):
+        put(tmp_path / f"{name}.yaml", {"train": "train/images", "names": classes})
+    with pytest.raises(DataError, match=r"/a\.yaml and .*/b\.yaml are of two sets: give the right one as --dataset"):
+        opened(tmp_path)
+    assert opened(tmp_path / "b.yaml").classes == ("background", "dog", "cat")
+    put(tmp_path / "a.yaml", (tmp_path / "b.yaml").read_text())
+    assert opened(tmp_path).classes == ("background", "dog", "cat")
+
+
 @pytest.mark.parametrize("coding", ["utf-16", "latin-1"])
 def test_names_of_classes_that_are_no_utf_8_are_not_guessed(tmp_path, coding):
     photos(tmp_path, "a.png")
