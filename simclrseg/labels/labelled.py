@@ -189,9 +189,19 @@ class Images:
         self.unread = unread_photos(photos)
         self._unread = {plain(name) for photo in self.unread for name in (photo.name, photo.stem)}
         self._named: dict[str, list[Path]] = {}
+        self._within: dict[Path, dict[str, list[Path]]] = {}  # the same by folder
         for file in self.files:
-            self._named.setdefault(plain(file.name), []).append(file)
-            self._named.setdefault(plain(file.stem), []).append(file)
+            within = self._within.setdefault(file.parent, {})
+            for name in (plain(file.name), plain(file.stem)):
+                self._named.setdefault(name, []).append(file)
+                within.setdefault(name, []).append(file)
+        self._ending: dict[tuple[str, ...], list[Path]] = {}  # folders by the names at their ends
+        for folder in self._within:
+            parts = tuple(map(plain, folder.absolute().parts))
+            for start in range(len(parts)):
+                self._ending.setdefault(parts[start:], []).append(folder)
+        around = {above for folder in self._within for above in folder.absolute().parents}
+        self._innermost = {path: folder for folder in self._within if (path := folder.absolute()) not in around}
         self._folders = {part for folder in {file.parent for file in self.files} for part in self._below(folder)}
 
     def is_unread(self, name: str) -> bool:
@@ -261,12 +271,23 @@ class Images:
         texts = [name, decoded(name), unquote(name), unquote(name).rpartition("?d=")[2]]
         for parts in filter(None, (PurePosixPath(text.replace("\\", "/")).parts for text in texts)):
             folders = tuple(plain(part) for part in parts[:-1] if part not in ("..", "/"))
+            way = _Way(folders, source.parent, words)
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):
-                if images := self._named.get(plain(last)):
-                    return Fitting(name, source, _Way(folders, source.parent, words), last, images, last == parts[-1])
-                if why_unread(last) and (images := self._named.get(plain(PurePosixPath(last).stem))):
-                    return Fitting(name, source, _Way(folders, source.parent, words), last, images, last == parts[-1])
+                if images := self._of(way, last):
+                    return Fitting(name, source, way, last, images, last == parts[-1])
+                if why_unread(last) and (images := self._of(way, PurePosixPath(last).stem)):
+                    return Fitting(name, source, way, last, images, last == parts[-1])
         return Fitting(name, source, _Way((), source.parent, words), name, [], whole=True)
+
+    def _of(self, way: _Way, name: str) -> list[Path]:
+        """The images of a name; of many those in folders than which none is nearer, where that is plain.
+
+        These are folders that the way names whole, and where it names none, that of the file that says the name.
+        """
+        name, sure = plain(name), self._ending.get(way.folders, [])
+        if not way.folders and (own := self._innermost.get(way.source.absolute())):
+            sure = [own]
+        return [image for folder in sure for image in self._within[folder].get(name, ())] or self._named.get(name, [])
 
     def _closeness(self, way: _Way, folder: Path) -> _Closeness:
         below = self._below(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import Drawn, drawn_set
 from simclrseg.errors import DataError
+from simclrseg.labels.labelled import Images
 from tests.data.datasets.labels import FLAT, coco, labelme, photos, put, yolo
 
 
@@ -24,6 +26,24 @@ def squares(*images: int) -> list[dict]:
 
 def guesses(dataset: Drawn) -> list[str]:
     return [line for line in dataset.summary if line.startswith("photos found by the last part of their name")]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_of_many_folders_with_the_same_names_only_those_that_may_be_meant_are_compared(tmp_path, monkeypatch, beside):
+    videos, frames = [f"video_{number}" for number in range(12)], ["0001", "0002"]
+    for path in (tmp_path / "images" / video / f"{frame}.jpg" for video in videos for frame in frames):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    images, compared = Images(tmp_path), []
+    common = os.path.commonpath
+    monkeypatch.setattr(os.path, "commonpath", lambda paths: compared.append(paths) or common(paths))
+    wanted = [(video, frame) for video in videos for frame in frames]
+    if beside:  # as LabelMe's files
+        names = [(frame, tmp_path / "images" / video / f"{frame}.json") for video, frame in wanted]
+    else:
+        names = [(f"{video}/{frame}.jpg", tmp_path / "coco.json") for video, frame in wanted]
+    assert images.find(names) == [tmp_path / "images" / video / f"{frame}.jpg" for video, frame in wanted]
+    assert len(compared) == len(videos)  # not each of them with all
 
 
 # COCO
