@@ -203,7 +203,7 @@ def _of_folder(folder: Path) -> Labelled | None:
     contents: dict[Path, Any] = {}
     named = [file for file in texts if file.name.lower().startswith("instances")]  # COCO has other files beside them
     for file in named or [file for file in texts if file.with_suffix("") not in stems]:
-        contents[file] = read_content(file)
+        contents[file] = _json_of(file)
         if is_labelme(contents[file]):
             break
     if coco := {file: content for file, content in contents.items() if is_coco(content)}:
@@ -218,8 +218,16 @@ def _of_folder(folder: Path) -> Labelled | None:
     seen = Folders()
     if any(_is_yolo_text(labels_of(photo, seen)) for photo in photos):
         return read_yolo_folder(folder, photos, with_names)
-    labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_content(file))}
+    labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or _json_of(file))}
     return read_labelme(labelme, Images(folder)) if labelme else None
+
+
+def _json_of(file: Path) -> Any:
+    """The content of a JSON file, without the photo that LabelMe puts into it: those of a set may fill the memory."""
+    content = read_content(file)
+    if is_labelme(content):
+        content.pop("imageData", None)
+    return content
 
 
 def _split(file: Path, root: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -788,6 +789,20 @@ def png(mask: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(mask).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
+
+
+def test_the_photos_inside_of_labelmes_files_are_in_memory_one_at_a_time(tmp_path):
+    size = 1 << 20
+    for number in range(16):
+        photos(tmp_path, f"{number}.png")
+        put(tmp_path / f"{number}.json", labelme(f"{number}.png", {}, imageData="A" * size))
+    tracemalloc.start()
+    try:
+        assert len(opened(tmp_path)) == 16
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * size  # of one file its bytes, its text and what it holds
 
 
 @pytest.mark.parametrize(
