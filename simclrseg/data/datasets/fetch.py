@@ -75,7 +75,11 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
             with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
                 download(temporary)
             for entry in entries:
-                (temporary / entry).rename(root / entry)
+                try:
+                    (temporary / entry).rename(root / entry)
+                except OSError:
+                    if not (root / entry).exists():  # else another process was sooner
+                        raise
     except Exception as error:  # whatever a network and three libraries can raise
         reason = in_one_line(error, 160)
         raise missing(source, root, reason) from error

@@ -231,7 +231,7 @@ def _files(
     state = [f"{source} {os.stat(source).st_size} {os.stat(source).st_mtime_ns}" for source in sources]
     digest = hashlib.sha256("\n".join([*tables, *columns, *state]).encode()).hexdigest()
     root = cache / f"{label}-{digest[:12]}"
-    if not root.is_dir():
+    if not all((root / column).is_dir() for column in columns):  # else another process is at it, or was killed
         size = sum(table.data.nbytes for table in bare.values())
         fetch(Source(name, "its pictures", name, size, size), root, partial(_write, bare), entries=tuple(columns))
     written = {(path.parts[-3], path.parts[-2], path.stem): path for path in root.glob("*/*/*")}

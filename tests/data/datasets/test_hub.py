@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -106,6 +107,18 @@ def test_photos_of_12_bits_have_their_own_range_whatever_file_the_table_holds(tm
     name = saved(tmp_path / "set", train=datasets.Dataset.from_dict({"photo": [cell] * 3}, features=features))
     dataset = open_dataset(name)
     assert dataset.reach == (0, 4095) and dataset.image(0).max() == 249
+
+
+def test_pictures_that_another_process_is_writing_or_was_killed_over_are_written_anew(tmp_path: Path) -> None:
+    name = parquet(tmp_path / "set", train=table(4))
+    first = open_dataset(name)
+    root = first.path(0).parents[2]
+    for column in ("photo", "mask"):  # each is put in place when all are whole
+        shutil.rmtree(root / column)
+    (root / ".simclrseg-x" / "photo" / "train").mkdir(parents=True)
+    again = open_dataset(name)
+    assert again.keys == first.keys and again.has_mask(3)
+    np.testing.assert_array_equal(again.image(3), photo(3, height=12, width=16))
 
 
 def test_a_changed_set_is_not_taken_for_the_old_one(tmp_path: Path) -> None:

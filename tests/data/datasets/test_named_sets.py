@@ -177,6 +177,18 @@ def test_a_full_disk_is_noticed_before_the_first_byte(tmp_path):
     assert not (tmp_path / "huge").exists()
 
 
+def test_of_two_processes_that_fetch_a_set_both_have_it(tmp_path):
+    def download(folder):
+        for place in (folder, tmp_path):  # the other one is sooner
+            (place / "x").mkdir()
+            (place / "x" / "photo.jpg").write_text(place.name)
+
+    source = fetch.Source("toy", "a folder x", "https://example.org", download=1, disk=1)
+    fetch.fetch(source, tmp_path, download, entries=("x",))
+    assert (tmp_path / "x" / "photo.jpg").read_text() == tmp_path.name
+    assert [child.name for child in tmp_path.iterdir()] == ["x"]
+
+
 def test_half_a_set_is_not_overwritten(tmp_path):
     (tmp_path / "x").mkdir()
     source = fetch.Source("toy", "a folder x", "https://example.org", download=1, disk=1)
