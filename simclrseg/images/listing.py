@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from simclrseg.errors import DataError, some
+from simclrseg.runs import ENVIRONMENT, Run
 from simclrseg.system.files import why_not_a_file
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: 
     """List the regular files below ``folder``, which may be missing, of the names that are ``wanted``.
 
     Links are followed, hidden files and folders skipped; what is left out is named and counted in one warning, and
-    in one line what systems put beside photos: thumbnails, and what was thrown away.
+    in one line what is put beside photos: thumbnails, what was thrown away, and runs of this tool.
 
     Raises:
         DataError: if the folder itself cannot be opened.
@@ -106,6 +107,8 @@ def walk(
     folder: str | Path, left_out: dict[Path, str], litter: Counter[str] | None = None
 ) -> Iterator[tuple[Path, list[str]]]:
     """Visit ``folder`` and each folder below it once, wherever links lead, with the names of its files.
+
+    Runs of this tool are passed over, but for ``folder`` itself: what they hold are plots.
 
     Args:
         left_out: gets what cannot be read, and why, as in a ``Listing``.
@@ -139,17 +142,20 @@ def walk(
             elif kind != "folder":
                 left_out[parent / entry.name] = kind
             elif entry.name.lower() in _LITTER:
-                _count_pictures(parent / entry.name, litter)
+                _count_pictures(parent / entry.name, litter, f"in {entry.name}")
             elif not entry.name.startswith("__MACOSX"):
                 inner.append(parent / entry.name)
+        if parent != Path(folder) and ENVIRONMENT in files and "kind" in Run(parent).environment:
+            _count_pictures(parent, litter, "in runs of this tool")  # as where a folder of photos is the current one
+            continue
         folders.extend(reversed(inner))
         yield parent, files
 
 
-def _count_pictures(folder: Path, litter: Counter[str]) -> None:
+def _count_pictures(folder: Path, litter: Counter[str], where: str) -> None:
     count = sum(is_image(name) for _, _, names in os.walk(folder) for name in names)
     if count:
-        litter[f"picture{'s' if count > 1 else ''} in {folder.name}"] += count
+        litter[f"picture{'s' if count > 1 else ''} {where}"] += count
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simclrseg import runs
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, ImageError
@@ -52,6 +53,19 @@ def test_photos_alone_are_found_in_every_folder(tmp_path):
     assert any("photos that cannot be read: 1 .heic (HEIC is not supported: `pip" in line for line in dataset.summary)
     with pytest.raises(DataError, match=r"a\.PNG .*has no mask"):
         dataset.mask(0)
+
+
+def test_runs_that_lie_among_the_photos_are_no_part_of_them(tmp_path, caplog):
+    caplog.set_level("INFO")
+    photos(tmp_path, "a.jpg", "b.jpg", "mine/c.jpg")
+    (tmp_path / "mine" / "environment.json").write_text('{"light": "sun"}')  # somebody else's
+    before = image_folder(tmp_path, ANYTHING)
+    run = runs.claim(tmp_path / "runs", "pretrain", "here")
+    runs.record(run, kind="pretrain")
+    photos(run.folder, "curves.png", "deep/features.png")
+    assert image_folder(tmp_path, ANYTHING).keys == before.keys == ("a.jpg", "b.jpg", "mine/c.jpg")
+    assert "left out: 2 pictures in runs of this tool" in caplog.text
+    assert image_folder(run.folder, ANYTHING).keys == ("curves.png", "deep/features.png")  # asked for
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(13, np.uint16), (4, np.uint8)])
