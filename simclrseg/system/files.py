@@ -242,7 +242,8 @@ def replacing(path: Path) -> Iterator[Path]:
             with _ASKING:
                 mask = os.umask(0)
                 os.umask(mask)
-            temporary.chmod(0o666 & ~mask)
+            with suppress(PermissionError):  # on a share that is mounted as another user's, who gave modes to all
+                temporary.chmod(0o666 & ~mask)
             os.replace(temporary, path)
         except (SimclrsegError, OSError):
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,16 @@ def test_a_written_file_has_the_mode_of_an_ordinary_one(tmp_path):
     ordinary.touch()
     write_text(ours, "text")
     assert ours.stat().st_mode == ordinary.stat().st_mode
+
+
+def test_a_file_whose_mode_is_not_ours_to_set_is_written(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "chmod", refuse)  # as of a share that is mounted as another user's
+    write_text(tmp_path / "a.txt", "text")
+    assert (tmp_path / "a.txt").read_text() == "text"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def full(*_: object) -> None:
