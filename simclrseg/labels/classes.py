@@ -4,7 +4,7 @@ A YAML (or JSON) mapping of names to colours, in the order of the class ids; col
 
     background: [0, 0, 0]
     road: '#804080'
-    ignore: [255, 255, 255]    # optional: pixels that neither train nor count
+    ignore: [255, 255, 255]    # optional, in upper or lower case: pixels that neither train nor count
 
 A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored.
 
@@ -88,7 +88,7 @@ def classes_of_tool(file: Path) -> Classes | None:
             raise DataError(f"{file} has the line {', '.join(row)!r}", remedy, path=file)
         if int(number) in names or name in names.values():
             raise DataError(f"{file} has two lines for {number} or {name!r}", "keep one", path=file)
-        if name == IGNORE_NAME:
+        if name.lower() == IGNORE_NAME:
             reason = f"{file} names {number} {IGNORE_NAME!r}, as pixels are called that do not count"
             raise DataError(reason, f"give it another name, or store {IGNORE} in these pixels", path=file)
         names[int(number)] = name
@@ -121,6 +121,7 @@ def read_classes(path: str) -> Classes:
         raise DataError(f"classes file {path} must map names to colours, such as `road: [128, 64, 128]`", path=path)
     if not all(isinstance(name, str) and name for name, _ in pairs):
         raise DataError(f"classes file {path} must have plain names, such as `road: [128, 64, 128]`", path=path)
+    pairs = [(IGNORE_NAME if name.lower() == IGNORE_NAME else name, colour) for name, colour in pairs]
     colours = {name: _colour(colour, name, path) for name, colour in pairs}
     ignored = (colours.pop(IGNORE_NAME) or (IGNORE,) * 3) if IGNORE_NAME in colours else None
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]

@@ -50,6 +50,15 @@ def test_the_label_map_of_cvat_is_read_and_its_background_comes_first(tmp_path):
         read_classes(write(tmp_path, body.replace("1,2,3", "1,2,300")))
 
 
+@pytest.mark.parametrize("name", ["Ignore", "IGNORE"])
+def test_what_is_ignored_is_no_class_in_whichever_case_it_is_called(tmp_path, name):
+    colours = read_classes(write(tmp_path, f"a: [0, 0, 0]\nb: [9, 9, 9]\n{name}: [1, 2, 3]\n"))
+    assert colours.names == ("a", "b") and colours.ignored == (1, 2, 3)
+    assert read_classes(write(tmp_path, f"- a\n- b\n- {name}\n")).names == ("a", "b")
+    with pytest.raises(DataError, match="names 'ignore' twice"):
+        read_classes(write(tmp_path, f"- a\n- b\n- {name}\n- ignore\n"))
+
+
 def test_names_alone_do(tmp_path):
     for text in ("- background\n- road\n", "background:\nroad:\n", "background: # dark\nroad: # 404040 or so\n"):
         classes = read_classes(write(tmp_path, text))
