@@ -97,7 +97,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return os.path.basename(os.path.abspath(self.folder))  # which of the current folder is no dot
 
     @property
     def word(self) -> str:

@@ -85,6 +85,13 @@ def test_a_run_is_found_by_name_and_by_folder(tmp_path):
     assert runs.find(tmp_path, "pretrain", "pets") == runs.find(tmp_path, "pretrain", str(run.folder)) == run
 
 
+def test_the_run_that_is_the_current_folder_has_its_own_name(tmp_path, monkeypatch):
+    run = finished(tmp_path, "pets")
+    monkeypatch.chdir(run.folder)
+    assert runs.find(tmp_path, "pretrain", ".").name == run.name == "pets"
+    assert runs.find(tmp_path, "pretrain", ".").as_start == "pets"
+
+
 def test_a_run_that_is_out_of_reach_stands_in_nobodys_way(tmp_path, monkeypatch):
     mine, theirs = finished(tmp_path, "mine"), finished(tmp_path, "theirs")
     stat = os.stat

@@ -64,7 +64,7 @@ def find_pretrained(
     option: str = "--pretrained",
     make: Callable[[str], str | None] = lambda name: None,
 ) -> Pretrained:
-    """Resolve a reserved name, an address of the Hub, a path, a run's or a published name, in this order.
+    """Resolve a reserved name, an address of the Hub, a path, a run's or a published name, a folder, in this order.
 
     Args:
         root: the folder of all runs.
@@ -101,6 +101,8 @@ def find_pretrained(
                 option=option.strip("-"),
                 value=name,
             ) from error
+    if any(file.is_file() for file in _weights_in(Path(name))):  # of a folder without a stroke, such as the current one
+        return _from_path(Path(name), option)
     if command := make(name):
         remedy = f"make it with `{command}{runs.option(root)}`"
     else:
@@ -229,7 +231,7 @@ def _from_path(path: Path, option: str) -> Pretrained:
     if path.is_dir():
         for file in _weights_in(path):
             if file.is_file():
-                return _announced(Pretrained(path.name, file), runs.Run(path))
+                return _announced(Pretrained(runs.Run(path).name, file), runs.Run(path))
         others = sorted(str(path / name) for name in os.listdir(path) if name.endswith(WEIGHTS))
         raise RunError(
             f"{option} {path}: the folder holds no {BACKBONE_FILE}",

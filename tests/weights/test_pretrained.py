@@ -41,6 +41,16 @@ def test_a_name_is_a_run_before_it_is_published(tmp_path, fake_hub, caplog):
     assert fake_hub.requests == []
 
 
+@pytest.mark.parametrize("name", [".", "./", "../mine", "{run}"])
+def test_a_run_is_found_by_its_folder_wherever_one_is_and_keeps_its_name(tmp_path, monkeypatch, name):
+    run = finished(tmp_path, "mine")
+    monkeypatch.chdir(run.folder)
+    found = find_pretrained(name.format(run=run.folder), root=tmp_path / "none")
+    assert found.label == "mine" and found.file.samefile(run.folder / BACKBONE_FILE)
+    monkeypatch.chdir(run.folder.parent)
+    assert find_pretrained("mine", root=tmp_path / "none").label == "mine"
+
+
 @pytest.mark.parametrize(("epochs", "said"), [(1, ", 1 epoch, finished"), (20, ", 20 epochs, finished")])
 def test_how_long_a_run_was_trained_is_said(tmp_path, caplog, epochs, said):
     save_weights(
