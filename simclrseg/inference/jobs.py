@@ -29,6 +29,7 @@ from simclrseg.images.listing import (
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.outputs import Output
 from simclrseg.system.files import why_not_a_file
+from simclrseg.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +44,14 @@ _EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.(png|tif)")
 class InputImage:
     """An image to predict."""
 
-    source: Path | None  # None for stdin
+    source: Path | None  # None for stdin and for what is sent
     relative: Path  # below the folder that was given: the outputs repeat it
+    sent: bool = False  # by another program, whose user has no say in the options
 
     def __str__(self) -> str:
-        return STREAM if self.source is None else str(self.source)
+        if self.source is None:
+            return printable(self.relative.name) if self.sent else STREAM
+        return str(self.source)
 
 
 class _Real:

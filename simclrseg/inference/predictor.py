@@ -101,7 +101,8 @@ class Predictor:
         count = pixels.shape[2]
         if len(names) != count:
             reason = f"{image}: it has {count} bands, and {len(names)} names are given ({', '.join(names)})"
-            raise ImageError(reason, "name them all in their order", path=image.source)
+            remedy = "send one with these bands" if image.sent else "name them all in their order"
+            raise ImageError(reason, remedy, path=image.source)
         places = places_of(metadata.bands, names)
         if places is None and count == metadata.in_channels and not metadata.takes_photos:
             places = [*range(count)]
@@ -114,7 +115,7 @@ class Predictor:
         if places is None or not fits_bits:
             kind = "floating-point numbers" if scene.reach else f"{8 * pixels.itemsize} bits"
             called = f" ({', '.join(names)})" if are_named(names) else ""
-            takes = f"{self.model.path} takes {metadata.in_channels} of {8 * needed.itemsize}"
+            takes = f"{'the model' if image.sent else self.model.path} takes {metadata.in_channels} of {8 * needed.itemsize}"
             up_to = f" up to {metadata.full_scale:,}" if scene.reach else ""
             bands = f"{count} band{'s' if count > 1 else ''}"
             if are_named(names):
@@ -122,6 +123,8 @@ class Predictor:
                 remedy = f"give a picture that has {', '.join(lacking)} too" if lacking else ""
             elif count < metadata.in_channels:
                 remedy = "give a picture that has all of these"
+            elif image.sent:
+                remedy = "name its bands in its tags, or have the page started with --bands"
             else:
                 remedy = "name its bands with --bands"
             raise ImageError(

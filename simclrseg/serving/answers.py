@@ -77,7 +77,7 @@ def answer(predictor: Predictor, content: bytes, kind: str, *, name: str = "phot
             check_size(width, height, predictor.max_pixels)
         except Refused as error:
             raise TooLarge(error.reason, error.remedy) from error
-        image = InputImage(None, Path(name))
+        image = InputImage(None, Path(name), sent=True)
         picture = predictor.read(image, content)
         if model.classifies:
             (row,) = predictor.classify([picture.pixels])

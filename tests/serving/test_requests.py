@@ -26,6 +26,7 @@ from simclrseg.inference.session import open_model
 from simclrseg.serving import app as serving
 from simclrseg.serving import uploads
 from simclrseg.serving.server import listen
+from tests.images.geotiffs import geotiff
 from tests.serving.servers import served
 
 OWN = "http://127.0.0.1:8000"
@@ -134,6 +135,22 @@ def test_health_says_what_the_page_and_programs_need(app):
     assert (health["status"], health["task"], health["model"]) == ("ok", "segment", "model.onnx")
     assert (health["classes"], health["threshold"], health["working"]) == (["background", "cat"], 0.5, 0)
     assert health["overlay"] and len(health["colours"]) == 2 and health["most_bytes"] == uploads.LARGEST
+
+
+@pytest.mark.parametrize(
+    ("bands", "options", "reason", "remedy"),
+    [
+        (5, {}, "it has 5 bands of 8 bits, and the model takes 3 of 8", "have the page started with --bands"),
+        (2, {}, "it has 2 bands of 8 bits, and the model takes 3 of 8", "give a picture that has all of these"),
+        (5, {"bands": ("red", "nir")}, "it has 5 bands, and 2 names are given", "send one with these bands"),
+    ],
+)
+def test_a_picture_of_other_bands_is_named_and_its_sender_gets_a_remedy(make_model, bands, options, reason, remedy):
+    content = geotiff(np.zeros((30, 50, bands), np.uint8))
+    app = app_of(make_model(), **options)
+    answer = ask(app, "POST", "/predict", files={"photo": ("../fields.tif", content, "image/tiff")})
+    line = line_of(answer)
+    assert answer.status_code == 422 and line.startswith(f"fields.tif: {reason} ") and line.endswith(remedy)
 
 
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
