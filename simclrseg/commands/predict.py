@@ -149,6 +149,13 @@ def check_model(config: PredictConfig, model: Model) -> None:
         raise UsageError(
             f"{model.path} gives labels, not masks", "leave out --as and --tile", option="as", path=model.path
         )
+    if config.method.changed(("overlap",)) and not config.method.tile and model.metadata.resize != "tile":
+        raise UsageError(
+            f"--overlap {config.method.overlap:g} is of tiles, and {model.path} sees each photo whole",
+            "leave it out" if model.classifies else "pass --tile too, or leave it out",
+            option="overlap",
+            value=config.method.overlap,
+        )
     coloured = [kind for kind in kinds if OUTPUTS[kind].in_colour]
     if coloured and not colour_bands(model.metadata.bands):
         raise UsageError(

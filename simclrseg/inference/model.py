@@ -122,6 +122,10 @@ class LoadedModel:
             raise UsageError(f"threshold is {threshold!r}", "pass a number with 0 < x < 1", option="threshold")
         if not (isinstance(overlap, Real) and 0 <= float(overlap) < 1):
             raise UsageError(f"overlap is {overlap!r}", "pass a number with 0 <= x < 1", option="overlap")
+        if overlap != OVERLAP and tile is None and self.metadata.resize != "tile":
+            remedy = "leave overlap out" if self._model.classifies else "pass tile too, or leave overlap out"
+            reason = f"overlap is {overlap}, which is of tiles, and {path} sees each image whole"
+            raise UsageError(reason, remedy, option="overlap", value=overlap)
         if tile is None:
             return
         if self._model.classifies:

@@ -213,7 +213,7 @@ def test_polygons_of_noise_are_said_to_be_many_once(make_model, tmp_path, monkey
     )
 
 
-@pytest.mark.parametrize("method", [{}, {"overlap": 0}, {"tta": True}])
+@pytest.mark.parametrize("method", [{}, {"tile": 64, "overlap": 0}, {"tta": True}])
 def test_pixels_without_data_are_255_in_a_geotiff_and_in_no_polygon(make_model, tmp_path, method):
     pixels = scene()
     pixels[30:, 45:] = 250

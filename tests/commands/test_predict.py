@@ -288,6 +288,12 @@ def test_a_photo_that_does_not_fit_in_memory_is_one_line(make_model, tmp_path, m
         run(make_model(), [save(tmp_path / "a.png")], tmp_path / "mask.png")
 
 
+def test_an_overlap_is_refused_where_nothing_is_tiled(make_model, tmp_path):
+    with pytest.raises(UsageError, match=r"--overlap 0\.25 is of tiles, and .* whole: pass --tile too, or leave it out$"):
+        run(make_model(), [save(tmp_path / "a.png")], method={"overlap": 0.25})
+    assert run(make_model(), [tmp_path / "a.png"], method={"overlap": 0.5}).done  # as if it were not given
+
+
 def test_a_classifier_gives_labels_scores_and_a_table(make_classifier, tmp_path):
     for name, colour in [("r", (250, 10, 40)), ("b", (10, 30, 200))]:
         Image.new("RGB", (30, 20), colour).save(tmp_path / f"{name}.png")
@@ -336,6 +342,7 @@ def test_labels_that_were_cut_short_leave_no_folder_and_no_advice_for_files(
         ({"output": "masks"}, r"name a \.csv or \.json file"),
         ({"outputs": ["overlay"]}, "gives labels, not masks"),
         ({"method": {"tile": 64}}, "gives labels, not masks"),
+        ({"method": {"overlap": 0}}, r"--overlap 0 is of tiles, and .* sees each photo whole: leave it out$"),
     ],
 )
 def test_a_classifier_writes_no_masks(make_classifier, tmp_path, options, message):

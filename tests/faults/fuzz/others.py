@@ -176,7 +176,7 @@ def predictions(folder: Path) -> Source:
             words += ["--as", kind]
         options = (
             ["--tile", rng.choice(("64", "100", *numbers))],
-            ["--overlap", rng.choice(("0", "0.9", *numbers))],
+            ["--tile", "64", "--overlap", rng.choice(("0", "0.9", *numbers))],
             ["--threshold", rng.choice(("0.5", "0.01", *numbers))],
             ["--max-pixels", rng.choice(("100", "1e3", *numbers))],
             ["--tta"],
