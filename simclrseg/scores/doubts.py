@@ -8,6 +8,8 @@ from simclrseg.scores.wording import words
 
 BASELINES = ("chance", "mean_fill")
 """Logs that are losses of networks that know nothing."""
+SHARES = ("knn", "knn_accuracy", "linear_accuracy")
+"""Scores of backbones that are at most 1."""
 FEW = 10
 """Images below which a bootstrap, which draws the same few again and again, is too narrow."""
 
@@ -51,11 +53,15 @@ def pretraining_doubts(
         for name in BASELINES
         if name in metrics and metrics["loss"] >= metrics[name]
     ]
-    return found + [
-        f"{words(name)} {metrics[name]:.4f} is not above the {value:.4f} it had {then}: {remedy}"
-        for name, value in before.items()
-        if metrics[name] <= value
-    ]
+    for name, value in before.items():
+        if name in SHARES and metrics[name] == value == 1:
+            found.append(
+                f"{words(name)} is perfect, as it was {then}, so it cannot tell what was learned: score photos whose "
+                "classes are harder to tell apart"
+            )
+        elif metrics[name] <= value:
+            found.append(f"{words(name)} {metrics[name]:.4f} is not above the {value:.4f} it had {then}: {remedy}")
+    return found
 
 
 def few_images(images: int) -> list[str]:

@@ -40,6 +40,15 @@ def test_a_backbone_is_doubted_that_is_no_better_than_before():
     assert line.startswith("knn 0.4000 is not above the 0.4000 it had with random weights: try")
 
 
+def test_a_backbone_that_was_perfect_before_is_not_told_to_learn_more():
+    (line,) = pretraining_doubts({"linear_accuracy": 1.0, "knn_accuracy": 1.0}, {"linear_accuracy": 1.0})
+    assert line.startswith("linear probe is perfect, as it was before pretraining, so it cannot tell what was learned:")
+    (line,) = pretraining_doubts({"linear_accuracy": 0.9}, {"linear_accuracy": 1.0})
+    assert line.startswith("linear probe 0.9000 is not above the 1.0000 it had before pretraining: try more photos")
+    (line,) = pretraining_doubts({"psnr": 1.0}, {"psnr": 1.0})  # of which 1 is little
+    assert line.startswith("psnr 1.0000 is not above the 1.0000")
+
+
 def test_what_intervals_cover_is_said():
     assert coverage(1515, "test") == "95 % intervals over 1,515 test photos, not over trainings"
     assert coverage(20, "all") == "95 % intervals over 20 photos, not over trainings"
