@@ -21,6 +21,8 @@ AUTO_STEPS = 1_500
 """Of a fine-tuning at least, where nothing is said: passes over the training images, and steps."""
 PRETRAINED_RATE = 0.1
 """Learning rate of a pretrained encoder, as a multiple of that of the new layers."""
+MORE_PHOTOS = "add photos, or take more of those that there are"
+"""The remedy where the training images are too few, as --max-images may make them."""
 PATIENCE = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
 
 
@@ -125,8 +127,7 @@ class Training(Section):
         """
         if images < 2:
             photos = "1 training photo" if images == 1 else f"{images} training photos"
-            remedy = "add photos, or take more of those that there are"
-            raise DataError(f"{photos} cannot be learned from, as a batch has two", remedy)
+            raise DataError(f"{photos} cannot be learned from, as a batch has two", MORE_PHOTOS)
         if images < processes:
             raise UsageError(
                 f"{processes} processes cannot share {images} training photos",

@@ -60,7 +60,7 @@ from simclrseg.training.forecast import (
     peak_memory,
     reading_seconds,
 )
-from simclrseg.training.knobs import Training, values_by_key
+from simclrseg.training.knobs import MORE_PHOTOS, Training, values_by_key
 from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, prepare_machine
 
 log = logging.getLogger(__name__)
@@ -393,7 +393,7 @@ class Trainer:
         micro_batch: int = min(self._own, -(-asked // self.task.neighbours) * self.task.neighbours)
         if micro_batch < self.least:
             all_of_them = processes * micro_batch >= len(self.batches.samples)
-            remedy = "add photos" if all_of_them else "take a larger --micro-batch, or --batch-size"
+            remedy = MORE_PHOTOS if all_of_them else "take a larger --micro-batch, or --batch-size"
             log.warning(
                 f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than "
                 f"{processes * self.least} {self.task.too_few}: little can be learned; {remedy}"

@@ -517,6 +517,21 @@ def test_other_masks_are_refused_whatever_their_files_are_like(again, tmp_path):
         assert same.environment["truth_hash"] == "one"
 
 
+@pytest.mark.usefixtures("short_dry_runs")
+@pytest.mark.parametrize(
+    ("images", "training", "remedy"),
+    [
+        (2, {"micro_batch": "auto"}, "add photos, or take more of those that there are"),
+        (8, {"micro_batch": 2}, "take a larger --micro-batch, or --batch-size"),
+    ],
+)
+def test_too_few_photos_for_batch_norm_get_a_remedy_that_helps(caplog, images, training, remedy):
+    config = changed(changed(TINY, "data", max_images=images), "training", **training)
+    pretrain(PretrainConfig.model_validate(changed(config, "run", dry_run=True)))
+    (line,) = [line for line in caplog.messages if line.startswith("batch norm sees 2 photos at a time")]
+    assert line.endswith(f"little can be learned; {remedy}")
+
+
 # A disk that is full
 
 WORDS = (
