@@ -75,7 +75,7 @@ def _is_rate(value: object) -> bool:
 
 _FITS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("kind", "folder", "encoder", "encoder_prefix"), _is_text),
-    **dict.fromkeys(("test_hash", "photos_hash", "truth_hash"), _is_text),
+    **dict.fromkeys(("test_hash", "photos_hash", "truth_hash", "fingerprint"), _is_text),
     **dict.fromkeys(("started", "finished"), _is_moment),
     **dict.fromkeys(("photos", "epochs", "batch_size", "micro_batch", "threads", "processes"), _is_count),
     "learning_rate": _is_rate,

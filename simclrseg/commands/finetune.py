@@ -17,6 +17,7 @@ from simclrseg.commands.preparation import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.smaller import suggested
 from simclrseg.data.samples import spread
+from simclrseg.data.seen import fingerprint
 from simclrseg.data.split_file import SPLIT_FILE, split_json
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError
@@ -100,10 +101,12 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         others = [unlabelled.keys[index] for index in indices]
         _, grown = config.consistency.ramp_epochs(config.training.total_epochs)
         callbacks.append(ConfidenceWarning(from_epoch=grown))
+    labelled = [*split.train, *split.validation, *split.test]
     with trainer.open(
         name=run_name(config, prepared.pretrained),
-        images=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)] + others,
+        images=[dataset.keys[index] for index in labelled] + others,
         truth=target.truth_hash,
+        fingerprint=fingerprint([(dataset, labelled), *([prepared.unlabelled] if prepared.unlabelled else [])]),
         loss=prepared.loss,
         encoder=metadata.encoder,
         test_hash=metadata.test_hash,

@@ -23,7 +23,7 @@ from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.normalization import Normalization
-from simclrseg.data.seen import first_of_each, image_hashes, joined, of_a_test_list, record
+from simclrseg.data.seen import fingerprint, first_of_each, image_hashes, joined, of_a_test_list, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
@@ -122,7 +122,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
     if config.run.dry_run:
         return trainer.rehearse(files=1)
     images = [dataset.keys[index] for index in learned]
-    with trainer.open(name=config.run_name, images=images, **facts) as run:
+    content = fingerprint([(dataset, learned)])
+    with trainer.open(name=config.run_name, images=images, fingerprint=content, **facts) as run:
         if distributed.is_main():
             if not run.holds(SEEN_FILE):  # a resumed run has what its first weights had seen too
                 own = record(image_hashes(dataset, learned))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg.data.datasets.dataset import Dataset
+from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, ImageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
@@ -26,6 +27,8 @@ from simclrseg.system.threads import map_in_threads
 log = logging.getLogger(__name__)
 
 MOST = 4096
+LOOKED_AT = 64
+"""Images of each dataset in a fingerprint."""
 _BYTES = 4  # of a hash in a record: one of a million images agrees by chance with one of a full record
 _DIGEST = 6  # of an image's hash, and in records of older versions, which are hashes one after the other
 _PACKED = "~"
@@ -81,6 +84,21 @@ def hashes_by_index(dataset: Dataset, indices: Sequence[int]) -> dict[int, bytes
 
     pairs = zip(indices, map_in_threads(hashed, indices, telling="photos"), strict=True)
     return {index: one for index, one in pairs if one is not None}
+
+
+def fingerprint(parts: Sequence[tuple[Dataset, Sequence[int]]]) -> str:
+    """A hash of the content of each of some images of datasets, evenly chosen of those in files of their own."""
+    hashes = set[str]()
+    for dataset, indices in parts:
+        files = [index for index in spread(indices, LOOKED_AT) if dataset.path(index) is not None]
+        hashes.update(one.hex() for one in image_hashes(dataset, files))
+    return " ".join(sorted(hashes))
+
+
+def kept(before: str, now: str) -> tuple[int, int]:
+    """How many images two fingerprints share, and of how many; those that could not be read are no others."""
+    first, second = set(before.split()), set(now.split())
+    return len(first & second), min(len(first), len(second))
 
 
 def contents_apart(parts: Sequence[tuple[Dataset, Sequence[int]]]) -> list[dict[int, bytes]]:

@@ -115,7 +115,8 @@ class Predictor:
         if places is None or not fits_bits:
             kind = "floating-point numbers" if scene.reach else f"{8 * pixels.itemsize} bits"
             called = f" ({', '.join(names)})" if are_named(names) else ""
-            takes = f"{'the model' if image.sent else self.model.path} takes {metadata.in_channels} of {8 * needed.itemsize}"
+            model = "the model" if image.sent else self.model.path
+            takes = f"{model} takes {metadata.in_channels} of {8 * needed.itemsize}"
             up_to = f" up to {metadata.full_scale:,}" if scene.reach else ""
             bands = f"{count} band{'s' if count > 1 else ''}"
             if are_named(names):

@@ -18,6 +18,7 @@ import torch
 
 import simclrseg
 from simclrseg import runs
+from simclrseg.data.seen import kept
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.knobs.parsing import config_of_run, dump_config
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE
@@ -114,6 +115,7 @@ def open_run(
     machine: Machine,
     images: Sequence[str],
     truth: str = "",
+    fingerprint: str = "",
     **facts: Any,
 ) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
@@ -126,6 +128,7 @@ def open_run(
         name: of a new run, where none was asked for.
         images: keys of those that are used; DataError if a run began with others.
         truth: a hash of what is true of them; the same.
+        fingerprint: of their content; the same if most of it is other, and a warning where some is.
         facts: what was resolved from ``auto`` and is worth keeping.
     """
     digest = hash_of_names(images)
@@ -154,6 +157,8 @@ def open_run(
             option="resume",
             value=run.name,
         )
+    if resumed is not None:
+        _check_content(run, began.get("fingerprint", ""), fingerprint)
     command = without_secrets(shlex.join(["simclrseg", *sys.argv[1:]]))
     with runs.lock(run), runs.discarded_unless_started(run), log_file.kept(run.folder, command):
         if resumed is not None:
@@ -179,11 +184,29 @@ def open_run(
             photos=len(images),
             photos_hash=digest,
             truth_hash=truth,
+            fingerprint=began.get("fingerprint", fingerprint),
             **facts,
         )
         log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
         distributed.from_main(lambda: run.folder)
         yield run
+
+
+def _check_content(run: runs.Run, before: str, now: str) -> None:
+    """Refuse to go on with other photos under the names of those that a run began with; warn where a few are other."""
+    same, of = kept(before, now)
+    other = f"{of - same:,} of {of:,} photos that were looked at"
+    if same < of / 2:
+        began = run.begun_in
+        moved = began is not None and began.is_dir() and not began.samefile(".")
+        raise DataError(
+            f"--resume {run.name}: {other} have another content than when the run began, under the same names",
+            f"restore them,{f' go on in {began}, where it began,' if moved else ''} or start a new run",
+            option="resume",
+            value=run.name,
+        )
+    if same < of:
+        log.warning(f"--resume {run.name}: {other} have another content than when the run began")
 
 
 def hash_of_names(images: Sequence[str]) -> str:

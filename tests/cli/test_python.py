@@ -144,7 +144,7 @@ def test_what_means_nothing_for_a_model_is_refused_as_by_the_command(tmp_path):
     with pytest.raises(UsageError, match="gives labels, not masks: leave tile out"):
         simclrseg.load_model(labels).predict(Shapes(1).image(0), tile=64)
     for model, remedy in ((three, "pass tile too, or leave overlap out"), (labels, "leave overlap out")):
-        with pytest.raises(UsageError, match=rf"overlap is 0\.25, which is of tiles, .* sees each image whole: {remedy}"):
+        with pytest.raises(UsageError, match=rf"overlap is 0\.25, which is of tiles, .* whole: {remedy}"):
             simclrseg.load_model(model).predict(Shapes(1).image(0), overlap=0.25)
 
 

@@ -160,3 +160,30 @@ def test_a_file_that_an_older_run_names_is_missed_only_where_it_is_needed(runs: 
     (run / "config.yaml").write_text(safe_dump(tree))
     with pytest.raises(DataError, match=r"classes file /gone/classes.yaml cannot be read \(no such file\)"):
         evaluated(tmp_path, run)
+
+
+def test_a_run_does_not_go_on_in_silence_with_other_photos_of_the_same_names(tmp_path, monkeypatch, caplog) -> None:
+    home, runs = write_home(tmp_path / "home"), tmp_path / "runs"
+    monkeypatch.chdir(home)
+    with pytest.raises(Interrupted):
+        finetune(labelled(runs), observers=[stop_at(epoch=1)])
+    with pytest.raises(Interrupted):
+        pretrain(unlabelled(runs), observers=[stop_at(step=1)])
+    for elsewhere in ("copied", "other"):
+        shutil.copytree(home, tmp_path / elsewhere)
+    monkeypatch.chdir(tmp_path / "other")
+    for number in range(20):
+        write(Path("labelled") / "images" / f"{number}.png", np.full((32, 32, 3), number, np.uint8))
+    says = (
+        r"20 of 20 photos that were looked at have another content .* names; "
+        f"restore them, go on in {home}, where it began, or start a new run"
+    )
+    for train, kind, run in ((pretrain, PretrainConfig, IMAGES), (finetune, FinetuneConfig, LABELLED)):
+        with pytest.raises(DataError, match=says):
+            train(resumed(kind, runs / run))
+    monkeypatch.chdir(tmp_path / "copied")
+    pretrain(resumed(PretrainConfig, runs / IMAGES))
+    assert "another content" not in caplog.text
+    write(Path("labelled") / "images" / "0.png", np.full((32, 32, 3), 7, np.uint8))
+    finetune(resumed(FinetuneConfig, runs / LABELLED))
+    assert "1 of 20 photos that were looked at have another content than when the run began" in caplog.text

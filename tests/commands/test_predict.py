@@ -289,7 +289,7 @@ def test_a_photo_that_does_not_fit_in_memory_is_one_line(make_model, tmp_path, m
 
 
 def test_an_overlap_is_refused_where_nothing_is_tiled(make_model, tmp_path):
-    with pytest.raises(UsageError, match=r"--overlap 0\.25 is of tiles, and .* whole: pass --tile too, or leave it out$"):
+    with pytest.raises(UsageError, match=r"--overlap 0\.25 is of tiles, .* whole: pass --tile too, or leave it out$"):
         run(make_model(), [save(tmp_path / "a.png")], method={"overlap": 0.25})
     assert run(make_model(), [tmp_path / "a.png"], method={"overlap": 0.5}).done  # as if it were not given
 
