@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -179,13 +179,13 @@ class Fitting:
 
 
 class Images:
-    """The images below a folder, found by what files of labels call them."""
+    """The images below a folder, ``without`` some, found by what files of labels call them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, without: Collection[Path] = ()) -> None:
         self.root = root
         self.guessed: list[str] = []  # names of which only the last part was found
         photos = list_files(root, is_photo).files
-        self.files = [photo for photo in photos if is_image(photo.name)]
+        self.files = [photo for photo in photos if is_image(photo.name) and photo not in without]
         self.unread = unread_photos(photos)
         self._unread = {plain(name) for photo in self.unread for name in (photo.name, photo.stem)}
         self._named: dict[str, list[Path]] = {}

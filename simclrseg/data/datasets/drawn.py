@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ import numpy as np
 from simclrseg.data.datasets.dataset import DatasetOptions, FileDataset, refuse_shared
 from simclrseg.data.datasets.folder import bands_of, exact_copies
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, split_of, tell_other_folders
-from simclrseg.data.datasets.naming import MASK_FOLDERS
+from simclrseg.data.datasets.masklike import drawn_beside, mask_folders
+from simclrseg.data.datasets.naming import MASK_FOLDERS, Found, below_root
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask, image_header, image_shape
-from simclrseg.images.listing import is_photo, list_files, tell_unread, walk
+from simclrseg.images.listing import is_image, is_photo, list_files, tell_unread, walk
 from simclrseg.images.opening import turn_upright
 from simclrseg.labels.coco import is_coco, read_coco
 from simclrseg.labels.labelled import YAML, Folders, Images, Labelled, LabelledImage, left_out, read_content
@@ -217,9 +218,27 @@ def _of_folder(folder: Path) -> Labelled | None:
         return found
     seen = Folders()
     if any(_is_yolo_text(labels_of(photo, seen)) for photo in photos):
-        return read_yolo_folder(folder, photos, with_names)
-    labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or _json_of(file))}
-    return read_labelme(labelme, Images(folder)) if labelme else None
+        masks = _masks_among(folder, photos, {photo for photo in photos if not labels_of(photo, seen).is_file()})
+        found = read_yolo_folder(folder, [photo for photo in photos if photo not in masks], with_names)
+    else:
+        labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or _json_of(file))}
+        if not labelme:
+            return None
+        labelled = {file.with_suffix("") for file in labelme}
+        masks = _masks_among(folder, photos, {photo for photo in photos if photo.with_suffix("") not in labelled})
+        found = read_labelme(labelme, Images(folder, without=masks))
+    shown = [mask.relative_to(folder).as_posix() for mask in sorted(masks)]
+    found.notes += left_out(shown, "pictures that look like masks of the photos, and are left out")
+    return found
+
+
+def _masks_among(folder: Path, photos: Sequence[Path], bare: Collection[Path]) -> set[Path]:
+    """Pictures without labels that are masks of others, as tools draw them into folders beside the photos."""
+    if not bare:
+        return set()
+    paths = {photo: below_root(folder, photo) for photo in photos if is_image(photo.name)}
+    drawn = set(drawn_beside([Found(file, path, path[:-1], path[-1:]) for file, path in paths.items()]))
+    return drawn.union(*(one.files for one in mask_folders(paths))).intersection(bare)
 
 
 def _json_of(file: Path) -> Any:

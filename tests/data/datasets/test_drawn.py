@@ -24,6 +24,7 @@ from simclrseg.metadata import IGNORE
 from simclrseg.runs import dataset_label
 from simclrseg.targets.knobs import LabelledData
 from tests.data.datasets.labels import BOX, FLAT, INSIDE, SIZE, coco, labelme, photos, put, yolo
+from tests.folders import write
 from tests.images.odd import orientation_exif
 from tests.images.tiffs import tiff
 
@@ -860,6 +861,25 @@ def test_an_image_without_its_file_is_unlabelled_and_a_file_without_its_image_co
         dataset.mask(1)
     assert "photos without a JSON file, which are unlabelled: 1 (b.png)" in dataset.summary
     assert "LabelMe files without their photo: 1 (gone.json)" in dataset.summary
+
+
+@pytest.mark.parametrize("form", ["yolo", "labelme"])
+@pytest.mark.parametrize("home", ["gt_masks", "train_masks"])
+def test_masks_that_lie_beside_labelled_photos_are_no_photos_without_labels(tmp_path, form, home):
+    rng = np.random.default_rng(0)
+    for stem in "abcde":
+        write(tmp_path / "photos" / f"{stem}.png", rng.integers(0, 256, (*SIZE, 3), np.uint8))
+        write(tmp_path / home / f"{stem}.png", expected(255))
+        if form == "yolo":
+            put(tmp_path / "photos" / f"{stem}.txt", yolo())
+        else:
+            put(tmp_path / "photos" / f"{stem}.json", labelme(f"{stem}.png", {}))
+    write(tmp_path / "photos" / "f.png", rng.integers(0, 256, (*SIZE, 3), np.uint8))  # which has neither
+    dataset = opened(tmp_path)
+    assert [key.rpartition("/")[2] for key in dataset.keys] == [f"{stem}.png" for stem in "abcdef"]
+    assert all("photos" in str(dataset.path(index)) for index in range(6))
+    shown = f"{home}/a.png, {home}/b.png, {home}/c.png and 2 more"
+    assert f"pictures that look like masks of the photos, and are left out: 5 ({shown})" in dataset.summary
 
 
 @pytest.mark.parametrize("path", ["..\\photos\\a.png", "../photos/a.png", "old name.png"])
