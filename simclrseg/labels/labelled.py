@@ -202,6 +202,8 @@ class Images:
                 self._ending.setdefault(parts[start:], []).append(folder)
         around = {above for folder in self._within for above in folder.absolute().parents}
         self._innermost = {path: folder for folder in self._within if (path := folder.absolute()) not in around}
+        self._around = around | {folder.absolute() for folder in self._within}
+        self._nearest: dict[Path, list[Path]] = {}
         self._folders = {part for folder in {file.parent for file in self.files} for part in self._below(folder)}
 
     def is_unread(self, name: str) -> bool:
@@ -287,7 +289,23 @@ class Images:
         name, sure = plain(name), self._ending.get(way.folders, [])
         if not way.folders and (own := self._innermost.get(way.source.absolute())):
             sure = [own]
+        elif not way.folders and not way.words:
+            sure = self._nearest_to(way.source)
         return [image for folder in sure for image in self._within[folder].get(name, ())] or self._named.get(name, [])
+
+    def _nearest_to(self, source: Path) -> list[Path]:
+        """The folders of images that ``_closeness`` puts first for names without folders, where their names tell."""
+        if source not in self._nearest:
+            place, below, root = source.absolute(), self._below(source), len(self.root.absolute().parts)
+            around = next((above for above in (place, *place.parents) if above in self._around), place)
+
+            def is_there(folder: Path, parts: int) -> bool:
+                return folder.is_relative_to(around) and len(folder.parts) >= root + parts
+
+            ends = (below[start:] for start in range(len(below)))
+            found = ([one for one in self._ending.get(end, ()) if is_there(one.absolute(), len(end))] for end in ends)
+            self._nearest[source] = next(filter(None, found), [])
+        return self._nearest[source]
 
     def _closeness(self, way: _Way, folder: Path) -> _Closeness:
         below = self._below(folder)

@@ -28,8 +28,8 @@ def guesses(dataset: Drawn) -> list[str]:
     return [line for line in dataset.summary if line.startswith("photos found by the last part of their name")]
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_of_many_folders_with_the_same_names_only_those_that_may_be_meant_are_compared(tmp_path, monkeypatch, beside):
+@pytest.mark.parametrize("where", ["paths", "images", "json"])  # of LabelMe's files, beside the photos or in their own
+def test_of_many_folders_with_the_same_names_only_those_that_may_be_meant_are_compared(tmp_path, monkeypatch, where):
     videos, frames = [f"video_{number}" for number in range(12)], ["0001", "0002"]
     for path in (tmp_path / "images" / video / f"{frame}.jpg" for video in videos for frame in frames):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +38,10 @@ def test_of_many_folders_with_the_same_names_only_those_that_may_be_meant_are_co
     common = os.path.commonpath
     monkeypatch.setattr(os.path, "commonpath", lambda paths: compared.append(paths) or common(paths))
     wanted = [(video, frame) for video in videos for frame in frames]
-    if beside:  # as LabelMe's files
-        names = [(frame, tmp_path / "images" / video / f"{frame}.json") for video, frame in wanted]
-    else:
+    if where == "paths":
         names = [(f"{video}/{frame}.jpg", tmp_path / "coco.json") for video, frame in wanted]
+    else:
+        names = [(frame, tmp_path / where / video / f"{frame}.json") for video, frame in wanted]
     assert images.find(names) == [tmp_path / "images" / video / f"{frame}.jpg" for video, frame in wanted]
     assert len(compared) == len(videos)  # not each of them with all
 
