@@ -397,6 +397,10 @@ def test_an_archive_is_to_be_unpacked_and_a_path_is_told_as_it_was_typed(run, tm
         (["pretrain", "--epoch", "3"], "error: no such option: --epoch: did you mean --epochs?"),
         (["pretrain", "--epochs"], "error: option '--epochs' requires an argument"),
         (["pretrain", "x"], "error: DATASET: 'x' is neither a dataset nor a folder: choose from"),
+        (
+            ["pretrain", "oxfrod_pets"],
+            "error: DATASET: 'oxfrod_pets' is neither a dataset nor a folder: did you mean 'oxford_pets'",
+        ),
         (["finetune", "x", "y"], "error: got unexpected extra argument(s) (y): see simclrseg finetune --help"),
         (["finetune", "shapes", "-d", "voc"], "error: DATASET shapes and --dataset voc are not the same: leave one"),
         (["pretrain", "shapes", "-d", "voc"], "error: DATASET shapes and --dataset voc are not the same: leave one"),

@@ -10,7 +10,7 @@ from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import choose_bands
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder
-from simclrseg.errors import DataError, UnknownName, UsageError
+from simclrseg.errors import DataError, UsageError
 from simclrseg.images.bands import places_of
 
 
@@ -43,8 +43,8 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
     A folder that has the name of a set is reached as ``./name``.
 
     Raises:
-        UnknownName: for a name that is neither a set nor a folder, or a band that is not there.
-        DataError: if the data is missing or does not fit together.
+        UnknownName: for a band that is not there.
+        DataError: for a name that is neither a set nor a folder, and if the data is missing or does not fit together.
     """
     options = options or DatasetOptions()
     dataset = _open(name_or_path, options)
@@ -83,6 +83,5 @@ def _open(name_or_path: str, options: DatasetOptions) -> Dataset:
             "give the one that holds the photos, a COCO file or a data.yaml",
             path=name_or_path,
         )
-    if os.sep in name_or_path or name_or_path.startswith((".", "~")) or folder.parent != Path():
-        raise DataError(f"{name_or_path}: no such folder", path=name_or_path)
-    raise UnknownName("dataset", name_or_path, known=DATASETS)
+    # What is typed was there when its knob was read: a run or a file names this one.
+    raise DataError(f"{name_or_path}: no such folder", "put it back where it was", path=name_or_path)
