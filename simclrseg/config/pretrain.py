@@ -198,6 +198,9 @@ class _PretrainConfig(TrainingConfig):
                 continue
             if given.get("optimizer", defaults.get("optimizer")) != defaults.get("optimizer"):
                 defaults = {name: value for name, value in defaults.items() if name != "learning_rate"}
+            usual = PretrainData.model_fields["augmentation"].default
+            if given.get("augmentation", usual) != usual:  # its own crops, or none, are asked for
+                defaults = {name: value for name, value in defaults.items() if name != "crop_scale"}
             if given.get("schedule") == "constant":  # which ends as it began
                 defaults = {name: value for name, value in defaults.items() if name != "final_rate"}
             tree = {**tree, section: {**defaults, **given}}

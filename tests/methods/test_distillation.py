@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simclrseg.commands.pretrain import pretrain
+from simclrseg.commands.pretrain import pretrain, strengths_of
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.loader import some_rows
 from simclrseg.engine.loop import fit
@@ -234,6 +234,15 @@ def small(folder: Path, *, image_size: int = 32, run: dict[str, Any] | None = No
     tree["data"] = {**tree["data"], "max_images": 16, "image_size": image_size}
     tree["model"] = {"method": "distillation", "backbone": "cnn"}
     return parse_config(PretrainConfig, tree | {"distillation": knobs, "run": {"knn_every": 0, **(run or {})}})
+
+
+@pytest.mark.parametrize(
+    ("data", "scale"), [({}, 0.14), ({"augmentation": "whole"}, 1.0), ({"augmentation": "paper", "crop_scale": 0.5}, 0.5)]
+)
+def test_an_augmentation_that_is_asked_for_keeps_its_own_crops(data: dict[str, Any], scale: float) -> None:
+    tree = {"data": {"dataset": ["shapes"], **data}, "model": {"method": "distillation"}}
+    config = parse_config(PretrainConfig, tree | {"distillation": {"teacher": "imagenet"}})
+    assert strengths_of(config.data).crop_scale == (scale, 1.0)
 
 
 def test_a_run_keeps_the_student_alone_and_names_its_teacher_and_the_licence(tmp_path: Path) -> None:
