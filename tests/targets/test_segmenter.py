@@ -27,6 +27,7 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata
+from simclrseg.targets.base import Scoring
 from simclrseg.targets.segment.examination import class_weights, examine_masks, open_masks
 from simclrseg.targets.segment.target import Examples, SegmentationTarget
 from simclrseg.training.train import Session
@@ -146,6 +147,19 @@ def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_
             drawn.append((epoch, cv2.imread(str(path)).shape))
             path.unlink()
     assert drawn == [(2, shape), (4, shape)]
+
+
+@pytest.mark.parametrize("every", [0, 5])
+def test_nothing_is_drawn_of_a_run_that_is_to_have_no_examples(tmp_path, every):
+    config = config_of(write_figures(tmp_path / "f"), segment={"examples_every": every})
+    target = SegmentationTarget.open(config.data, config.target)
+    facts = {"classes": target.dataset.classes, "colours": target.dataset.colours}
+    metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=16, **facts)
+    predict = lambda images: np.zeros((len(images), 4, 16, 16), np.float32)  # noqa: E731
+    scores = target.score(predict, target.split.test, metadata, Scoring(1, 4))
+    observers = target.callbacks(tmp_path, predict, target.dataset, metadata)
+    target.draw_test(tmp_path, predict, scores)
+    assert (len(observers), (tmp_path / "examples.png").exists()) == (bool(every), bool(every))
 
 
 class Swath(Dataset):

@@ -259,9 +259,10 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         return [Examples(predict, pairs, some, metadata, folder / "examples.png", every)] if every else []
 
     def draw_test(self, folder: Path, predict: Predict, scores: SegmentationScores) -> None:
-        """Some test images with their true and predicted masks in ``examples.png``."""
-        some = spread(self.split.test, EXAMPLES)
-        Examples(predict, self.dataset, some, scores.metadata, folder / "examples.png").draw()
+        """Some test images with their true and predicted masks in ``examples.png``, unless none are wanted."""
+        if self.knobs.examples_every:
+            some = spread(self.split.test, EXAMPLES)
+            Examples(predict, self.dataset, some, scores.metadata, folder / "examples.png").draw()
 
     @staticmethod
     def metric_names(metadata: ModelMetadata) -> tuple[str, ...]:
