@@ -141,7 +141,7 @@ def predict(config: PredictConfig) -> None:
 def export(config: ExportConfig) -> None:
     """Write a fine-tuned model for other runtimes, with its preprocessing inside.
 
-    simclrseg export
+    simclrseg export --format torch
     simclrseg export oxford_pets-pets --precision int8 -o pets.onnx
     """
     go_on_alone()

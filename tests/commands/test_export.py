@@ -14,7 +14,8 @@ import onnx
 import pytest
 import torch
 
-from simclrseg.commands.export import export, next_command
+from simclrseg.cli.app import app, main
+from simclrseg.commands.export import export, next_command, output_of
 from simclrseg.commands.inspect import inspect
 from simclrseg.config.export import ExportConfig
 from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, UsageError
@@ -24,8 +25,9 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_weights
+from simclrseg.runs import Run
 from tests.exporters.small import with_props
-from tests.readme import GUIDE
+from tests.readme import GUIDE, words
 from tests.small import evaluated
 
 PLAIN = """
@@ -184,6 +186,21 @@ def test_what_does_not_go_together_is_refused(pipeline, tmp_path, model, check, 
 def test_the_next_command_is_one_that_the_shape_of_the_file_allows(resize, shape, ends):
     metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=128, resize=resize)
     assert next_command("onnx", Path("m.onnx"), metadata, shape).endswith(ends)
+
+
+def test_no_example_of_the_help_would_replace_what_a_finished_run_has(tmp_path, monkeypatch):
+    run = Run(tmp_path / "runs" / "finetune" / "pets")
+    run.folder.mkdir(parents=True)
+    for name in ("model.safetensors", "model.onnx"):
+        (run.folder / name).touch()
+    monkeypatch.chdir(tmp_path)
+    seen: list[ExportConfig] = []
+    monkeypatch.setattr("simclrseg.commands.export.export", lambda config: seen.append(config) or {})
+    (examples,) = (command.cls.examples for command in app.registered_commands if command.name == "export")
+    for example in examples:
+        with pytest.raises(SystemExit, match="0"):
+            main(words(example))
+    assert [output_of(config, run).name for config in seen] == ["model.pt2", "pets.onnx"]
 
 
 def test_where_nothing_can_be_written_nothing_is_tried(pipeline, tmp_path):
