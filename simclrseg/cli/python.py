@@ -108,14 +108,15 @@ def _trained(command: str, knobs: Mapping[str, Any], run: Callable[..., Any], sc
 def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> Report | Probed | ProbedSeveral | LabelNext:
     """Score models on labelled images, or choose images to label.
 
-    ``facts()`` of the result is what ``simclrseg evaluate --json`` prints.
+    ``facts()`` of the result is what ``simclrseg evaluate --json`` prints, and ``missed`` names the bounds of ``min``
+    that are not met, which raise nothing here.
 
     Args:
-        models: runs or exported files; the newest run by default.
+        models: runs, backbones or exported files; the newest fine-tuned run by default.
         knobs: the options of the command.
 
     Raises:
-        SimclrsegError: as the command does.
+        SimclrsegError: as the command does for everything else.
     """
     from simclrseg.commands.evaluate import evaluate as run
 
@@ -130,9 +131,13 @@ def load_model(
     """Open a fine-tuned model for prediction; torch is not imported.
 
     Args:
-        model: a run by name or folder, or an ONNX file; the newest run by default.
+        model: a run by name or folder, an ONNX file, or ``pets-small``, which comes with the tool; by default the
+            newest finished run, or where there are no runs yet ``pets-small``.
         device: ``auto``, ``cpu`` or ``cuda``.
         runs: folder of all runs.
+
+    Raises:
+        SimclrsegError: if there is no such model, it cannot be read, or the device is not there.
     """
     from simclrseg.commands.predict import find_model
     from simclrseg.inference.model import LoadedModel
@@ -157,13 +162,13 @@ def load_backbone(
         [0, 1], are attributes.
 
     Raises:
-        SimclrsegError: if it cannot be found or read.
+        SimclrsegError: if it cannot be found or read, or is another encoder.
     """
     from simclrseg.config.pretrain import command_that_makes
     from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
     from simclrseg.models.backbones import build_backbone
     from simclrseg.models.weights import load_backbone as load
-    from simclrseg.weights.find import find_pretrained
+    from simclrseg.weights.find import encoder_of, find_pretrained
 
     found = find_pretrained(os.fspath(pretrained), root=Path(runs), encoder=encoder, make=command_that_makes)
     if found.file is None:
@@ -171,6 +176,8 @@ def load_backbone(
             f"{found.label} names no weights", "name a run, a published backbone or a file", option="pretrained"
         )
     metadata = found.metadata
+    if metadata is not None:
+        encoder_of(found, encoder, named="encoder=NAME", option="pretrained", key="encoder")
     backbone = build_backbone(
         metadata.encoder if metadata else encoder or "resnet50",
         in_channels=metadata.in_channels if metadata else 3,

@@ -161,6 +161,9 @@ def test_the_newest_run_is_opened_by_default_and_torch_is_not(tuned, runs):
 def test_a_backbone_is_a_module_with_its_mean_and_std(tuned, runs):
     backbone = simclrseg.load_backbone("shapes", runs=runs)
     assert len(backbone.mean) == len(backbone.std) == 3 and not backbone.training
+    other = "encoder=resnet18 contradicts pretrained shapes, which is a cnn: take encoder=cnn"
+    with pytest.raises(UsageError, match=other):
+        simclrseg.load_backbone("shapes", runs=runs, encoder="resnet18")
     with pytest.raises(UsageError, match="none names no weights"):
         simclrseg.load_backbone("none")
 
@@ -173,11 +176,12 @@ def test_a_wrong_keyword_is_answered_with_the_nearest():
 
 
 def test_what_is_done_is_told_where_nobody_has_set_up_logging_and_what_is_found_is_short(tuned, runs, capsys):
-    report = simclrseg.evaluate(tuned, runs=runs, device="cpu", split="validation")
+    report = simclrseg.evaluate(tuned, runs=runs, device="cpu", split="validation", min="iou=1")
     assert f"run {tuned.folder}" in capsys.readouterr().err
     assert not logging.getLogger("simclrseg").handlers
     (model,) = report.models
     found = report.facts()
+    assert len(report.missed) == 1 and report.missed == found["missed"]
     assert found["report"] == str(report.folder) and found["metrics"]["iou"] == model.metrics["iou"].value
     assert f"iou {model.metrics['iou']}" in repr(report) and len(repr(report)) < 1000  # a notebook shows it
 
