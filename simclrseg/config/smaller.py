@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.knobs.knob import KeyPath, command_of, knobs_of, look_up
+from simclrseg.knobs.knob import KeyPath, command_of, knobs_of, look_up, put
 from simclrseg.training.knobs import PATIENCE
 
 SMALL_ENCODERS = ("resnet18", "cnn")
 SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
 SMALL_SIZES = {"pretrain": 96, "finetune": 128}  # pixels
 ALWAYS_SAID = ("data.dataset", "data.image_size", "training.epochs")
+DECIDING = (("data", "augmentation"), ("training", "optimizer"), ("training", "schedule"))
+"""Knobs that take a method's own defaults away from others, such as that of the learning rate."""
 
 
 def suggested(config: PretrainConfig | FinetuneConfig, device: str) -> Callable[[float], str] | None:
@@ -60,12 +63,17 @@ def command_line(
     same = {"data": {"dataset": config.data.dataset}, "model": {kind: getattr(config.model, kind)}}
     own = {config.model.method: config.method} if isinstance(config, PretrainConfig) else {}
     same |= {name: knobs.model_dump() for name, knobs in own.items()}  # which may need a value that has no default
-    usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
-    usual |= {name: type(knobs)().model_dump() for name, knobs in own.items()}
-    usual["model"][kind] = type(config.model).model_fields[kind].default
     values, words = config.model_dump(), [command_of(type(config))]
+    decided = deepcopy(same)
+    for path in DECIDING:
+        put(decided, path, look_up(values, path))
+    every_usual = [type(config).model_validate(tree).model_dump() for tree in (same, decided)]
+    for usual in every_usual:
+        usual |= {name: type(knobs)().model_dump() for name, knobs in own.items()}  # some have defaults of their own
+        usual["model"][kind] = type(config.model).model_fields[kind].default
     for knob in knobs_of(type(config)):
         value = changed.get(knob.path, look_up(values, knob.path))
-        if knob.key in ALWAYS_SAID or (not knob.transient and value != look_up(usual, knob.path)):
+        is_usual = all(value == look_up(usual, knob.path) for usual in every_usual)
+        if knob.key in ALWAYS_SAID or not (knob.transient or is_usual):
             words += knob.typed(value)
     return words

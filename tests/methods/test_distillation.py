@@ -237,7 +237,8 @@ def small(folder: Path, *, image_size: int = 32, run: dict[str, Any] | None = No
 
 
 @pytest.mark.parametrize(
-    ("data", "scale"), [({}, 0.14), ({"augmentation": "whole"}, 1.0), ({"augmentation": "paper", "crop_scale": 0.5}, 0.5)]
+    ("data", "scale"),
+    [({}, 0.14), ({"augmentation": "whole"}, 1.0), ({"augmentation": "paper", "crop_scale": 0.5}, 0.5)],
 )
 def test_an_augmentation_that_is_asked_for_keeps_its_own_crops(data: dict[str, Any], scale: float) -> None:
     tree = {"data": {"dataset": ["shapes"], **data}, "model": {"method": "distillation"}}

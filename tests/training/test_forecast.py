@@ -87,6 +87,11 @@ def test_the_suggestion_is_a_smaller_network_then_fewer_epochs(model, tree, comm
         ("pretrain", "-d cifar10 --max-images 2000 --epochs 400 --strict --crop-scale 0.3 --projection-hidden 0"),
         ("pretrain", "-d shapes --optimizer adamw --learning-rate 0.01 --batch-size 64 --warmup-epochs 9 --epochs 30"),
         ("pretrain", "-d shapes --method distillation --teacher dinov2 --set queue=64 --epochs 400"),
+        (
+            "pretrain",
+            "-d shapes --method distillation --teacher dinov2 --optimizer sgd --learning-rate 0.001 "
+            "--augmentation paper --crop-scale 0.14 --epochs 400",
+        ),
         ("finetune", "-d shapes --unfreeze progressive --unfreeze-at 0.2 0.4 --ema 0.9 --decoder fpn --epochs 60"),
         ("finetune", "--config eurosat_classify -d shapes --unfreeze progressive --unfreeze-at 10 20 --epochs 50"),
         ("finetune", "-d shapes --backbone vit_b_16 --decoder dpt --image-size 224 --epochs 60"),
