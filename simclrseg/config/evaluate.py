@@ -52,8 +52,8 @@ class EvaluateData(Section):
     at: Literal["original", "training"] = "original"
     """Resolution to score masks at: their own, or that of training."""
     empty: Annotated[Literal["nan", "0", "1"], BeforeValidator(str)] = "1"
-    """Score of an image that has no foreground and where none was found, in the means of IoU, F1, precision and
-    recall; nan leaves it out."""
+    """Of two classes, score of an image that has no foreground and where none was found, in the means of IoU, F1, Dice,
+    precision, recall and Boundary IoU; nan leaves it out."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass; auto is 32, or the micro-batch of the run if that is smaller."""
     baseline: Annotated[str | None, Completes("models"), Common(), Transient()] = None

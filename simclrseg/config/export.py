@@ -37,14 +37,15 @@ class ExportCheck(Section):
     calibrate: Annotated[DatasetName | None, Completes("datasets"), Common()] = None
     """Photos to calibrate and check on, instead of the run's own; masks are optional."""
     tolerance: Annotated[float, Gt(0), Lt(1), Common()] = 0.005
-    """Largest loss of IoU that fp16 or int8 may cost."""
+    """Largest change of IoU, or of a classifier share of photos with other labels, that fp16 or int8 may bring."""
 
 
 class ExportOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
-    """File to write; by default model.onnx in the run's folder, or model.int8.onnx and the like."""
+    """File to write; by default model.onnx in the run's folder, or model.int8.onnx and the like; of weights, in its
+    folder hub with a model card."""
     overwrite: Annotated[bool, Common(), Transient()] = False
     """Replace a file that exists."""
     inspect: Annotated[PathText | None, Completes("files"), Common(), Transient()] = None

@@ -46,7 +46,7 @@ class PredictHardware(Section):
     device: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], Common()] = "auto"
     """Where to compute; auto takes the GPU when there is one."""
     workers: Annotated[int, Ge(1)] | None = None
-    """Photos that are worked on at once; by default one per CPU core."""
+    """Photos that are worked on at once; by default one per CPU core, of a page two."""
 
 
 class PredictOutput(Console):
@@ -54,7 +54,7 @@ class PredictOutput(Console):
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
     """File (.png, .tif, .tiff, .geojson, .npy, .json, .txt), folder for several photos, or - for stdout; by default
-    <photo>.mask.png beside each."""
+    <photo>.mask.png beside each. A classifier writes a table (.csv, .json), by default none."""
     outputs: Annotated[list[Annotated[str, OUTPUTS]], Flag("--as"), Common()] = ["mask"]
     """What to write for each photo; repeat it for several."""
     keep_orientation: bool = False

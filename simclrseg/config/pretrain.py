@@ -106,7 +106,7 @@ class PretrainModel(Section):
     """Encoder: a name of segmentation-models-pytorch, tu- and a name of timm, vit_b_16, or cnn, a small one."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
     """First layers of a ResNet: imagenet, or cifar for small images, a 3x3 convolution of stride 1 without max-pool;
-    auto is cifar below 64 px."""
+    auto is that of the weights of --init, else cifar below 64 px."""
     init: StartName = "none"
     """Weights to start from: none, imagenet, dinov2, dinov3, the name of a pretraining run or of a published backbone,
     a file, a run folder, or hf:owner/repo[/file][@revision]."""

@@ -101,7 +101,7 @@ class Training(Section):
     schedule: Annotated[str, SCHEDULES] = "cosine"
     """Course of the learning rate over the steps."""
     warmup_epochs: Annotated[float, Ge(0)] | None = None
-    """Epochs of warm-up; by default, and if the run is shorter than that, 10 % of the run but at most 10 epochs, or
+    """Epochs of warm-up; by default, and if the run is no longer than that, 10 % of the run but at most 10 epochs, or
     30 % of a one-cycle."""
     final_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Learning rate at the end, as a fraction of the peak."""

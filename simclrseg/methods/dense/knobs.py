@@ -19,7 +19,7 @@ class Knobs(Contrast, Projection, MethodKnobs):
         "model": {"stem": "imagenet"},
         "training": {"optimizer": "adamw", "weight_decay": 1e-4, "epochs": 200, "batch_size": 256},
     }
-    ABOUT = "128 px in batches of 256, adamw, 200 epochs"
+    ABOUT = "128 px in batches of 256, adamw with weight decay 0.0001, 200 epochs"
     STEMS = ("imagenet",)  # its decoder needs these strides
 
     dense_weight: Annotated[float, Ge(0), Le(1), KeyOnly()] = 0.5
