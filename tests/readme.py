@@ -40,6 +40,7 @@ class Page:
 
 README = Page("README.md")
 GUIDE = Page(".github/docs/guide.md")
+CLASSROOM = Page(".github/docs/classroom.md")
 CONTRIBUTING = Page(".github/CONTRIBUTING.md")
 
 

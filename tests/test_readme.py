@@ -24,8 +24,9 @@ from simclrseg.labels.coco import coco_annotations
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
+from simclrseg.scores import TERMS
 from tests.processes import Simclrseg
-from tests.readme import CONTRIBUTING, GUIDE, README, TREE, Page, words
+from tests.readme import CLASSROOM, CONTRIBUTING, GUIDE, README, TREE, Page, words
 
 CARD = [
     "simclrseg pretrain --dataset cats_vs_dogs",
@@ -193,6 +194,14 @@ def test_every_other_command_of_the_guide_works_in_the_order_of_the_page(tmp_pat
         assert (tmp_path / left).exists()
 
 
+def test_the_help_that_the_guide_names_defines_every_score(capsys):
+    ((command, option),) = re.findall(r"Every score \(`simclrseg (\w+) (--\S+)` defines\s+them\)", GUIDE.text)
+    with pytest.raises(SystemExit):
+        main([command, option])
+    shown = re.findall(r"^│ ([\w% ]+?)  ", capsys.readouterr().out, flags=re.MULTILINE)
+    assert {name[:16] for name in TERMS} <= {name[:16] for name in shown}
+
+
 def test_every_room_is_in_the_table_of_the_house():
     house = re.findall(r"^\| room \|.*?\n\n", CONTRIBUTING.text, flags=re.DOTALL | re.MULTILINE)[0]
     rooms = {path.parent.name for path in (TREE / "simclrseg").glob("*/__init__.py")}
@@ -233,3 +242,5 @@ def test_the_install_for_a_cpu_leaves_no_dependency_out():
     project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
     needed = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
     assert set(line.split()) == needed - {"torch", "torchvision", "onnxruntime-gpu"}
+    (of_a_room,) = re.findall(r"^    pip wheel (onnxruntime .*) --find-links wheels", CLASSROOM.text, flags=re.MULTILINE)
+    assert of_a_room == line
