@@ -71,7 +71,7 @@ def threshold_charts(model: Evaluated) -> list[Chart]:
             "over all pixels",
             lines,
             f"The numbers above are at {model.metadata.threshold:g}. On these images IoU is highest, "
-            f"{sweep['iou'].max():.4f}, at {best:g}; one is chosen on validation images, not on these.",
+            f"{sweep['iou'].max():.4f}, at {best:g}; one has to be chosen on validation images, not on these.",
             share=True,
         )
     ]

@@ -14,6 +14,7 @@ from simclrseg.evaluation.report import ROWS
 from simclrseg.evaluation.results import signed
 from simclrseg.evaluation.scored import seconds_of
 from simclrseg.images.resizing import resize_image
+from simclrseg.methods.base import method_of
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.wording import duration, words, written
 from simclrseg.system.files import write_text
@@ -226,7 +227,7 @@ def _training(one: Probed, identifier: str) -> list[Html]:
     if found.config and metrics.is_file() and (charts := training_curves(metrics, metadata.without_learning)):
         content.append(drawn(charts, f"{identifier}-curves"))
     if found.config and augmentations.is_file():
-        note = "What the network saw: each column is two random views of one photo, and it learned to call them alike."
+        note = f"What the network saw: {method_of(found.config.method).SHOWN}."
         alt = f"Views of photos that {one.name} was trained with"
         content += [remark(note), drawn_picture(augmentations, alt=alt)]
     return content

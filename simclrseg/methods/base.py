@@ -66,12 +66,14 @@ class Method(Generic[KnobsT]):
     Attributes:
         ENCODER: where the encoder stands in the state of the task's model.
         DECODER: the decoder that is kept too, with its encoder as one network; None where the rest is left behind.
+        SHOWN: what a column of ``augmentations.png`` is, and what the network learned of it, in words.
         terms, seen, include_test: licences of the weights that ``open`` has found, the record of images that these have
             seen, and whether some are of a test list.
     """
 
     ENCODER: ClassVar[str] = "backbone."
     DECODER: ClassVar[str | None] = None
+    SHOWN: ClassVar[str] = "a column is a photo as it was changed at random"
     terms: tuple[str, ...] = ()
     seen: str = ""
     include_test: bool = False
@@ -151,6 +153,7 @@ class JointEmbedding(Method[KnobsT]):
         COLLAPSE: what to try where the features have collapsed.
     """
 
+    SHOWN = "a column is two random views of one photo, and it learned to call them alike"
     COLLAPSE: ClassVar[str] = "a lower --learning-rate, more --warmup-epochs or a larger --batch-size"
 
     def make_samples(self, views: Views, indices: Sequence[int]) -> TwoViews:

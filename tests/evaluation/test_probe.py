@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from simclrseg.cli.summary import summary
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, UsageError
+from simclrseg.evaluation.probe_page import write_page
 from simclrseg.evaluation.probed import Probed, ProbedSeveral
 from simclrseg.scores.wording import words
 from tests.evaluation.test_report import Parsed
@@ -65,6 +67,25 @@ def test_the_page_of_a_backbone_opens_anywhere_and_shows_what_the_run_left(probe
     assert f"Features of {probed.name} as points, before and after pretraining" in alts
     assert f"Views of photos that {probed.name} was trained with" in alts
     assert len(page.all("svg")) == 6  # a curve for each number that was logged
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"),
+    [
+        ("simclr", "a column is two random views of one photo, and it learned to call them alike."),
+        ("reconstruction", "a column is one photo with parts cut out, and whole, as it learned to paint it."),
+        (
+            "distillation",
+            "a column is a photo as it was changed at random, and it learned to see that as its teacher does.",
+        ),
+    ],
+)
+def test_the_page_says_what_the_views_of_its_method_are(probed: Probed, tmp_path, method, shown):
+    own = {"distillation": {"teacher": "imagenet"}} if method == "distillation" else {}
+    config = PretrainConfig.model_validate({"data": {"dataset": ["shapes"]}, "model": {"method": method}, **own})
+    result = replace(probed, folder=tmp_path, backbone=replace(probed.backbone, config=config))
+    write_page(result)
+    assert f"What the network saw: {shown}" in page_of(result).text
 
 
 def test_photos_stand_beside_the_five_that_are_most_like_them(probed: Probed):

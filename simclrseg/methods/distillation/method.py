@@ -204,6 +204,7 @@ class Teacher:
 class DistillationMethod(Method[Knobs]):
     """Distillation, as ``pretrain`` runs it."""
 
+    SHOWN = "a column is a photo as it was changed at random, and it learned to see that as its teacher does"
     KEPT = "distilled_from"
     """Key of a run's environment for its ``Teacher``."""
     QUEUE = "distillation_queue"

@@ -123,6 +123,7 @@ class ReconstructionMethod(Method[Knobs]):
 
     ENCODER = "encoder."
     DECODER = "unet"
+    SHOWN = "a column is one photo with parts cut out, and whole, as it learned to paint it"
 
     def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Reconstruction:
         network = SEGMENTERS[self.DECODER](backbone, encoder, len(normalize.mean))
