@@ -144,7 +144,7 @@ def _read(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] 
     for knob, value, name in [*given, *_set(model, others, chosen, option="--vary")]:
         before = typed.given.setdefault(knob.path, value)
         first = typed.names.setdefault(knob.path, name)
-        if before != value:
+        if before is not value and before != value:  # from Python one may be nan, which no value equals
             raise UsageError(
                 f"{first} {shown(before)} and {name} {shown(value)} are not the same",
                 "leave one out",

@@ -175,6 +175,13 @@ def test_a_wrong_keyword_is_answered_with_the_nearest():
         simclrseg.pretrain(dataset="shapes", epochs=0)
 
 
+def test_a_value_that_is_no_number_is_answered_as_that_and_empty_takes_it(tuned, runs):
+    with pytest.raises(UsageError, match="--epochs nan: must be a whole number"):
+        simclrseg.pretrain(dataset="shapes", epochs=float("nan"))
+    (model,) = simclrseg.evaluate(tuned, runs=runs, device="cpu", split="validation", empty=float("nan")).models
+    assert model.notes["empty"] == "nan"
+
+
 def test_what_is_done_is_told_where_nobody_has_set_up_logging_and_what_is_found_is_short(tuned, runs, capsys):
     report = simclrseg.evaluate(tuned, runs=runs, device="cpu", split="validation", min="iou=1")
     assert f"run {tuned.folder}" in capsys.readouterr().err
