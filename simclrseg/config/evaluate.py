@@ -48,7 +48,7 @@ class EvaluateData(Section):
     dataset: Annotated[DatasetName | None, Flag("-d"), Common(), Tells(dataset_names)] = None
     """Score on these photos and masks instead of the run's own."""
     split: Annotated[Literal["train", "validation", "test", "all"], Common()] = "test"
-    """Part of the dataset to score."""
+    """Part of the dataset to score; all is the three together, without photos that --data-ratio left over."""
     at: Literal["original", "training"] = "original"
     """Resolution to score masks at: their own, or that of training."""
     empty: Annotated[Literal["nan", "0", "1"], BeforeValidator(str)] = "1"

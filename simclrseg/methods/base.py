@@ -218,7 +218,7 @@ class JointEmbeddingTask(EncoderTask):
 
     # What is normalised over the two views of a lone photo has opposite signs in them, whatever they show. SimCLR's
     # loss stays above its chance level in micro-batches of 4; of 8 and more it learns, the better the more there are,
-    # and from 30 on as well as with the whole batch (README).
+    # and from 30 on about as well as with the whole batch (figures.md).
     batch_norm_needs = 8
     too_few = "the two views of one come out as opposites"
 
