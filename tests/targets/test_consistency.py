@@ -69,26 +69,30 @@ def spelled_out(task: Consistency, batch: Batch, classes: int) -> tuple[float, f
         task.model.load_state_dict(own | average.state_dict())
         weak = learner.probabilities(batch["unlabelled_image"]).tolist()
         task.model.load_state_dict(own)
-    answers, confident = [], 0
+    shown = batch.get("unlabelled_shown", torch.ones(size, SIDE, SIDE, dtype=torch.bool)).tolist()
+    answers, confident = [], 0.0
     for image in range(size):
+        held = sum(map(sum, shown[image]))
         for y in range(SIDE):
             for x in range(SIDE):
                 p = [1 - weak[image][y][x], weak[image][y][x]] if classes == 2 else [c[y][x] for c in weak[image]]
-                answers.append(p.index(max(p)) if max(p) >= task.threshold else None)
-                confident += answers[-1] is not None
+                answers.append(p.index(max(p)) if max(p) >= task.threshold and shown[image][y][x] else None)
+                confident += (answers[-1] is not None) / held / size
     total = 0.0
     for view in range(2):
-        mixed, truths = [], []
+        mixed, truths, counted = [], [], []
         for image in range(size):
             other = image ^ 1 if image ^ 1 < size else image
             top, left, bottom, right = batch["unlabelled_pasted"][image, view].tolist()
-            pixels = batch["unlabelled_strong"][image, view].clone()
+            pixels, held = batch["unlabelled_strong"][image, view].clone(), 0
             for y in range(SIDE):
                 for x in range(SIDE):
                     source = other if top <= y < bottom and left <= x < right else image
                     pixels[y, x] = batch["unlabelled_strong"][source, view, y, x]
                     truths.append(answers[(source * SIDE + y) * SIDE + x])
+                    held += shown[source][y][x]
             mixed.append(pixels)
+            counted.append(held)
         with torch.no_grad():
             seen = learner.probabilities(torch.stack(mixed)).tolist()
         for number, truth in enumerate(truths):
@@ -96,13 +100,17 @@ def spelled_out(task: Consistency, batch: Batch, classes: int) -> tuple[float, f
             if truth is None:
                 continue
             p = seen[image][y][x] if classes == 2 else seen[image][truth][y][x]
-            total -= math.log(1 - p if classes == 2 and truth == 0 else p) / len(truths) / 2
-    return total, confident / len(answers)
+            total -= math.log(1 - p if classes == 2 and truth == 0 else p) / counted[image] / size / 2
+    return total, confident
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(("classes", "size"), [(2, 4), (2, 5), (3, 4), (3, 1)])
-def test_the_loss_is_its_definition_term_by_term(classes: int, size: int) -> None:
+def test_the_loss_is_its_definition_term_by_term(classes: int, size: int, whole: bool) -> None:
     task, batch = make_task(classes, threshold=0.55 if classes == 2 else 0.4), one_batch(size, classes)
+    if not whole:  # the more of an image is hidden, the later it comes
+        shown = torch.arange(SIDE**2).view(SIDE, SIDE) % (2 + torch.arange(size)[:, None, None])
+        batch["unlabelled_shown"] = shown < 2
     consistency, confident = spelled_out(task, batch, classes)
     assert 0 < confident < 1
     supervised = task.learner.training_loss(batch)[0].item()
@@ -222,6 +230,17 @@ def test_micro_batches_choose_and_remember_what_the_whole_batch_does(micro_batch
     assert {name: value.tolist() for name, value in one.memory.items()} == {
         name: value.tolist() for name, value in other.memory.items()
     }
+
+
+def test_a_step_takes_up_the_share_of_what_photos_hold() -> None:
+    task, batch = make_task(threshold=0.5), one_batch(4)  # which is sure of all
+    batch["unlabelled_shown"] = (torch.arange(SIDE) < 2).expand(4, SIDE, SIDE)
+    task.training_loss(batch)
+    task.after_step(0, 9)
+    assert float(task.memory["sure"].sum()) == pytest.approx(1)
+    assert task.memory["labelled"].tolist() == pytest.approx(
+        [(batch["mask"] == label).sum().item() / (batch["mask"] != 255).sum().item() for label in (0, 1)]
+    )
 
 
 def in_a_process(folder: Path) -> None:
