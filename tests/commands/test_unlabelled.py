@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from simclrseg.commands.finetune import finetune
+from simclrseg.commands.preparation import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.data.seen import image_hashes, overlap
@@ -23,9 +24,10 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.targets.segment.target import SegmentationTarget
 from simclrseg.targets.unlabelled import ConfidenceWarning, open_unlabelled
+from simclrseg.training.train import Session
 from tests.folders import write, write_pairs
 from tests.observers import stop_at
-from tests.small import HARDWARE, changed, export_nothing, in_runs
+from tests.small import HARDWARE, MACHINE, changed, export_nothing, in_runs
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,32 @@ def test_photos_of_groups_that_test_or_validate_are_left_out(folders, tmp_path):
     target, keys = chosen(changed(values, "data", group_by=r"patient\d+"))
     held = {target.dataset.keys[index][-13:-6] for index in (*target.split.validation, *target.split.test)}
     assert held and keys and not any(group in key for key in keys for group in held)
+
+
+def test_photos_of_another_sets_test_list_are_left_out(folders, tmp_path):
+    small = {f"{i}": (Shapes(60).image(i)[::3, ::3], Shapes(60).mask(i)[::3, ::3]) for i in range(40, 48)}
+    write_pairs(tmp_path / "other", small)
+    (tmp_path / "other" / "test.txt").write_text("41\n44\n")
+    keys = chosen(tree(folders, unlabelled=[str(tmp_path / "other")]))[1]
+    found = {key for key in keys if key.startswith("other/")}
+    assert found == {f"other/images/{i}.png" for i in (40, 42, 43, 45, 46, 47)}
+
+
+def test_photos_of_the_own_test_list_are_left_out_where_others_test(folders):
+    target, keys = chosen(tree(folders, test_split="random"))
+    listed = {f"labelled/{target.dataset.keys[index]}" for index in range(30, 40)}
+    assert listed and keys and not listed & set(keys)
+
+
+def test_the_loss_has_the_knobs_that_were_asked_for(folders):
+    asked = {"threshold": 0.75, "weight": 0.5, "ramp": (2, 0.8), "balance": False}
+    values = changed(changed(tree(folders), "training", epochs=10), "consistency", **asked)
+    plain, made = (prepare(Session("finetune", config(one), MACHINE)) for one in (tree(folders), values))
+    steps = len(made.batches)
+    assert (made.task.threshold, made.task.weight) == (0.75, 0.5)
+    assert made.task.ramp == (2 * steps, 8 * steps) and not made.task.memory
+    assert plain.task.ramp == (round(0.6 * steps), round(1.2 * steps)) and plain.task.memory
+    assert made.batches.neighbours == made.task.neighbours == 2  # partners stay in one process
 
 
 def test_a_set_that_is_named_twice_gives_each_photo_once(folders):
