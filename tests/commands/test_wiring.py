@@ -30,6 +30,7 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.loader import Loader, some_rows
+from simclrseg.data.normalization import band_statistics
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.engine.history import StepRecord
 from simclrseg.engine.loop import fit
@@ -205,27 +206,40 @@ def test_the_network_computes_in_the_number_format_that_was_asked_for(tmp_path):
     assert same(half.last, of_the_engine(config, schedule=lambda _: only, epochs=1, precision="bf16"))
 
 
-def test_random_numbers_of_the_network_follow_from_the_seed(tmp_path, unexported):
+def test_a_fine_tuning_is_that_of_the_engine_with_its_seed_its_clip_and_a_slower_encoder(tmp_path, unexported):
     tree = changed(SMALL_FINETUNE, "model", pretrained="none", backbone="cnn", dropout=0.5)
-    recipe = {"epochs": 1, "micro_batch": 16, "optimizer": "adam", "weight_decay": 0.0, "ema": None}
+    recipe = {"epochs": 1, "micro_batch": 16, "optimizer": "adam", "weight_decay": 0.01, "ema": None}
+    recipe |= {"encoder_lr_factor": 0.25, "clip": 0.01}
     tree = changed(changed(tree, "training", **recipe), "data", data_ratio=0.1)
     config = FinetuneConfig.model_validate(in_runs({**tree, "run": {"seed": 3}}, tmp_path))
     folder = finetune(config).run
     start = prepare_finetuning(Session("finetune", config, MACHINE))
     model = start.learner.model
-    optimizer = adam(parameter_groups(model, 0.0), learning_rate=1e-3)
+    slower = {weight: 0.25 for name, weight in model.named_parameters() if name.startswith("encoder.")}
+    optimizer = adam(parameter_groups(model, 0.01, scales=slower), learning_rate=1e-3, weight_decay=0.01)
     rates = iter(Run(folder, States(folder), []).rates)
-    device = torch.device("cpu")
     fit(
         start.learner,
         start.batches,
         optimizer=optimizer,
         schedule=lambda _: next(rates),
         epochs=1,
-        device=device,
+        device=torch.device("cpu"),
+        clip=0.01,
         seed=3,
     )
-    assert same(Checkpoints(folder / "checkpoints").load_last().model, model.state_dict())
+    assert slower and same(Checkpoints(folder / "checkpoints").load_last().model, model.state_dict())
+
+
+def test_a_fine_tuning_learns_from_training_photos_and_compares_epochs_on_validation_photos():
+    tree = changed(SMALL_FINETUNE, "model", pretrained="none", backbone="cnn")
+    tree = changed(tree, "data", normalization="dataset")
+    start = prepare_finetuning(Session("finetune", FinetuneConfig.model_validate(tree), MACHINE))
+    split, dataset = start.target.split, start.target.dataset
+    assert tuple(sorted(start.batches.samples.indices)) == split.train
+    assert tuple(start.validation.samples.indices) == split.validation
+    assert start.metadata.mean == band_statistics(dataset, split.train, threads=1).mean
+    assert not {*split.test} & {*split.train, *split.validation}
 
 
 def test_k_nn_is_measured_every_three_epochs_and_at_the_end_and_the_last_weights_are_kept(whole):
