@@ -54,6 +54,15 @@ def test_images_add_up() -> None:
     assert parts.brier == pytest.approx(whole.brier) and parts.aurc == pytest.approx(whole.aurc)
 
 
+def test_the_foreground_alone_says_as_much_as_both_classes_and_ignored_pixels_nothing() -> None:
+    probabilities, labels = predictions(100, 2, honest=False)
+    both = as_pixels(probabilities[:90], labels[:90])
+    labels[90:] = 255
+    alone = Confidences.of_pixels(probabilities[None, :, 1], labels[None].astype(np.uint8))
+    assert (alone.number == both.number).all() and (alone.right == both.right).all()
+    assert (alone.ece, alone.brier) == (pytest.approx(both.ece), pytest.approx(both.brier))
+
+
 def sure_predictions(number: int) -> tuple[np.ndarray, np.ndarray]:
     """Predictions of two classes, most of them above 0.999, and the surer the more often right."""
     rng = np.random.default_rng(0)

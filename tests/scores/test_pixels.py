@@ -118,7 +118,9 @@ def test_the_dice_loss_is_that_of_segmentation_models_pytorch():
     assert Pixels.of(probability, mask, 0.5, 2).metrics()["dice_loss"][0] == pytest.approx(expected, abs=1e-6)
 
 
-def original_boundary_iou(truth: np.ndarray, prediction: np.ndarray, ratio: float = 0.02) -> float:
+def original_boundary_iou(
+    truth: np.ndarray, prediction: np.ndarray, ratio: float = 0.02, counted: np.ndarray | int = 1
+) -> float:
     """As the paper's authors compute it: 3x3 erosions, one a pixel, of masks with a border of zeros."""
     height, width = truth.shape
     dilation = max(1, round(ratio * np.sqrt(height**2 + width**2)))
@@ -128,7 +130,7 @@ def original_boundary_iou(truth: np.ndarray, prediction: np.ndarray, ratio: floa
         eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=dilation)
         return mask - eroded[1 : height + 1, 1 : width + 1]
 
-    first, second = boundary(truth), boundary(prediction)
+    first, second = boundary(truth) * counted, boundary(prediction) * counted
     return float(((first * second) > 0).sum() / ((first + second) > 0).sum())
 
 
@@ -151,6 +153,17 @@ def test_ignored_pixels_count_nowhere():
     assert one.confusion.sum() == (mask != 255).sum()
     for name in ("confusion", "overlap", "losses", "probability"):
         assert (getattr(one, name) == getattr(two, name)).all()
+
+
+def test_boundaries_are_compared_among_the_counted_pixels():
+    truth = blobs(2, 60, 80)
+    prediction, hidden = np.roll(truth, (2, 3), (0, 1)), np.zeros(truth.shape, bool)
+    hidden[10:40, 20:60] = True
+    truth[hidden] = 255
+    found = Pixels.of(prediction.astype(np.float32), truth, 0.5, 2).metrics()["boundary_iou"][0]
+    expected = original_boundary_iou((truth == 1).astype(np.uint8), prediction, counted=~hidden)
+    everywhere = original_boundary_iou((truth == 1).astype(np.uint8), prediction)
+    assert found == pytest.approx(expected, abs=1e-12) and found != pytest.approx(everywhere, abs=1e-3)
 
 
 def test_every_threshold_gives_the_confusion_of_deciding_there():
