@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import classification_metrics, confusion_matrix, in_top
-from simclrseg.targets.classify.target import Classification
+from simclrseg.targets.classify.knobs import Knobs
+from simclrseg.targets.classify.target import Classification, ClassificationTarget
+from simclrseg.targets.knobs import LabelledData
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
 METADATA = ModelMetadata(
@@ -48,6 +51,14 @@ def test_the_loss_is_cross_entropy_with_a_share_of_the_label_spread_over_all_cla
     expected = -(target * logits.log_softmax(1)).sum(1).mean()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     assert logs["accuracy"] == (logits.argmax(1) == batch["label"]).double().mean()
+
+
+def test_the_share_is_the_one_that_was_asked_for():
+    shapes, batch = Shapes(40), batches(1)[0]
+    target = ClassificationTarget(LabelledData(dataset="shapes"), shapes, Knobs(label_smoothing=0.2))
+    learner = target.make_learner(Shown(), METADATA, pairs=shapes, threads=1)
+    (loss, _), (plain, _) = (one.training_loss(batch) for one in (learner, task()))
+    assert loss == task(label_smoothing=0.2).training_loss(batch)[0] != plain
 
 
 def test_scores_are_those_of_all_batches_together_and_accuracy_is_first():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -261,6 +263,20 @@ def test_class_weights_that_change_nothing_are_told(loss, told, caplog):
     prepare(Session("finetune", parse_config(FinetuneConfig, tree), MACHINE))
     line = f"--class-weights changes nothing in --loss {loss} of two classes"
     assert (line in caplog.text) is told and (f"pass --loss bce+{loss}" in caplog.text) is told
+
+
+def test_a_pixel_costs_as_much_as_the_weight_of_its_class():
+    tree = {
+        "data": {"dataset": "shapes", "image_size": 32, "max_images": 12},
+        "model": {"backbone": "cnn"},
+        "segment": {"class_weights": "1,9"},
+        "training": {"batch_size": 4},
+        "hardware": HARDWARE,
+    }
+    learner = prepare(Session("finetune", parse_config(FinetuneConfig, tree), MACHINE)).learner
+    masks = (torch.full((1, 8, 8), label, dtype=torch.uint8) for label in (0, 1))
+    background, foreground = (learner.loss_of(torch.zeros(1, 1, 8, 8), mask).item() for mask in masks)
+    assert foreground == pytest.approx(9 * background) and background < math.log(2) < foreground
 
 
 def test_class_weights_keep_their_ratios_and_the_scale_of_the_loss():
