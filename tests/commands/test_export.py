@@ -14,17 +14,20 @@ import onnx
 import pytest
 import torch
 
+from simclrseg import runs
 from simclrseg.cli.app import app, main
 from simclrseg.commands.export import export, next_command, output_of
 from simclrseg.commands.inspect import inspect
 from simclrseg.config.export import ExportConfig
+from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, UsageError
 from simclrseg.evaluation import export_images
+from simclrseg.images.framing import Framing
 from simclrseg.inference.session import open_model
 from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.weights import read_weights
+from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.runs import Run
 from tests.exporters.small import with_props
 from tests.readme import GUIDE, words
@@ -66,6 +69,18 @@ def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, tmp_pa
     assert any("64 test photos of shapes, calibrated on" in line for line in caplog.messages)
     metadata = open_model(tmp_path / "small.onnx", "cpu").metadata
     assert (metadata.precision, metadata.checks) == ("int8", result.check.facts())
+
+
+def test_int8_is_calibrated_on_training_photos_and_checked_on_others(pipeline):
+    run = runs.Run(pipeline.finetuned.run)
+    metadata, photos = read_metadata(pipeline.finetuned.model), open_dataset("shapes")
+    found = export_images.images_of_run(run, metadata, (32, 32), calibrated=True, needed_by=None)
+    learned = {*json.loads((run.folder / "split.json").read_text())["train"]}
+    framing = Framing.of(metadata)
+    seen = {framing.image(photos.image(i)).tobytes() for i, key in enumerate(photos.keys) if key in learned}
+    assert len(found.calibration) == len(found.check) == 64
+    assert {image.tobytes() for image in found.calibration} <= seen
+    assert seen.isdisjoint(image.tobytes() for image in found.check)
 
 
 def test_an_exported_file_is_scored_as_its_run(pipeline, model, tmp_path):

@@ -91,11 +91,12 @@ def test_any_number_of_pictures_of_any_size_gets_the_networks_answer(exported, s
     assert ((probability > 0.4) == mask).mean() > 0.999
 
 
-def test_preprocessing_is_that_of_training():
-    metadata = described()
-    images = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+@pytest.mark.parametrize(("full_scale", "dtype"), [(255, torch.uint8), (10_000, torch.uint16)])
+def test_preprocessing_is_that_of_training(full_scale, dtype):
+    metadata = described().model_copy(update={"full_scale": full_scale})
+    images = torch.randint(0, full_scale + 1, (1, 32, 32, 3)).to(dtype)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (metadata.mean, metadata.std))
-    normalised = (images.permute(0, 3, 1, 2) / 255 - mean) / std
+    normalised = (images.permute(0, 3, 1, 2).float() / full_scale - mean) / std
     network = nn.Conv2d(3, 1, 1)
     with torch.inference_mode():
         probability, _ = Deploy(network, metadata)(images)
