@@ -23,7 +23,15 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.losses.distillation import divergence, places, similarities
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.methods.base import method_of
-from simclrseg.methods.distillation.method import Distillation, enlargement, gathered, mixed
+from simclrseg.methods.distillation.knobs import Knobs
+from simclrseg.methods.distillation.method import (
+    Distillation,
+    DistillationMethod,
+    Teacher,
+    enlargement,
+    gathered,
+    mixed,
+)
 from simclrseg.models.backbones import build_backbone, feature_size, last_maps, pooled_and_maps, pooled_features
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.weights import read_metadata, save_weights
@@ -133,6 +141,17 @@ def test_the_loss_is_that_over_photos_and_over_places_of_both_maps_term_by_term(
     same = [(a.flatten(1).T, torch.ones(4, 1)) for a in map_taught]
     alike += [sum(slow(a, b, a, b, 0.2) for a, b in same) / len(same)]
     assert logs["chance"].item() == pytest.approx(alike[0] + 0.7 * 1.4 * alike[1], rel=1e-4)
+
+
+def test_the_loss_has_the_knobs_that_were_asked_for() -> None:
+    knobs = Knobs(teacher="imagenet", similarity_temperature=0.2, place_weight=0.7, finer=0.4, queue=6)
+    method = DistillationMethod(knobs)
+    method.known = Teacher("imagenet", "cnn", 3, "imagenet", IMAGENET_MEAN, IMAGENET_STD)
+    method.network = build_backbone("cnn")
+    task = method.make_task(build_backbone("cnn"), "cnn", Normalize(NORMALIZE.mean, NORMALIZE.std, 10_000))
+    assert (task.temperature, task.place_weight, task.finer, len(task.model.queue)) == (0.2, 0.7, 0.4, 6)
+    assert task.teacher_normalize.mean == IMAGENET_MEAN != task.normalize.mean
+    assert task.teacher_normalize.full_scale == task.normalize.full_scale == 10_000
 
 
 def test_the_teacher_stays_as_it_is_and_the_queue_holds_what_it_saw_last() -> None:
