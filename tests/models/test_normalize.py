@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -10,10 +11,11 @@ from simclrseg.models.normalize import Normalize
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def test_pixels_are_normalised_by_channel() -> None:
-    images = torch.randint(0, 256, (3, 5, 7, 3), dtype=torch.uint8)
-    expected = (images.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    got = Normalize(MEAN, STD)(images)
+@pytest.mark.parametrize(("full_scale", "dtype"), [(255, torch.uint8), (10_000, torch.uint16)])
+def test_pixels_are_normalised_by_channel(full_scale: int, dtype: torch.dtype) -> None:
+    images = torch.randint(0, full_scale + 1, (3, 5, 7, 3)).to(dtype)
+    expected = (images.double() / full_scale - torch.tensor(MEAN)) / torch.tensor(STD)
+    got = Normalize(MEAN, STD, full_scale)(images)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), expected.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
 
