@@ -28,7 +28,7 @@ from simclrseg.commands.pretrain import prepare, pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import suggested
-from simclrseg.data.augment import STRENGTHS, adjusted
+from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, adjusted
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.normalization import band_statistics
 from simclrseg.engine.checkpoints import Checkpoints
@@ -237,7 +237,9 @@ def test_a_fine_tuning_learns_from_training_photos_and_compares_epochs_on_valida
     start = prepare_finetuning(Session("finetune", FinetuneConfig.model_validate(tree), MACHINE))
     split, dataset = start.target.split, start.target.dataset
     assert tuple(sorted(start.batches.samples.indices)) == split.train
-    assert tuple(start.validation.samples.indices) == split.validation
+    assert start.batches.shuffle and start.batches.samples.strengths == PAIR_STRENGTHS["standard"]
+    assert tuple(start.validation.samples.indices) == split.validation and not start.validation.drop_last
+    assert start.validation.samples.strengths == PAIR_STRENGTHS["none"]
     assert start.metadata.mean == band_statistics(dataset, split.train, threads=1).mean
     assert not {*split.test} & {*split.train, *split.validation}
 
