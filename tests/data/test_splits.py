@@ -345,8 +345,9 @@ def test_parts_hold_classes_in_proportion_where_they_are_known(ratio):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_class_of_a_few_photos_is_among_those_to_train_with(seed):
-    split = make_split(KEYS, official={}, strata=CLASSES, seed=seed)
+@pytest.mark.parametrize("validation", [None, 0.3, 0.85])
+def test_a_class_of_a_few_photos_is_among_those_to_train_with(seed, validation):
+    split = make_split(KEYS, official={}, strata=CLASSES, seed=seed, validation=validation)
     assert (shares(split.train) > 0).all()
 
 
@@ -410,6 +411,12 @@ def test_grouped_photos_stay_in_one_part(pattern, options):
     assert "23 groups stay together" in split.line
 
 
+def test_groups_come_before_classes():
+    strata = [index % 5 for index in range(300)]
+    with_classes, plain = (make_split(GROUPED, official={}, group_by="^site..", strata=one) for one in (strata, None))
+    assert with_classes == plain
+
+
 def test_smaller_ratios_of_groups_are_nested_too():
     small, large = (make_split(GROUPED, official={}, group_by="^site..", data_ratio=ratio) for ratio in (0.3, 0.8))
     assert small.test == large.test
@@ -437,6 +444,11 @@ def test_groups_of_very_different_sizes_still_leave_a_tenth_to_validate_with(see
     [
         ("plot", {}, "finds nothing in 300 of 300 paths, such as site00/0.jpg"),
         ("^site..", {"trainval": range(250), "test": range(250, 300)}, r"the group 'site\d\d' into train and test"),
+        (
+            "^site..",
+            {"train": range(9), "validation": range(9, 30), "test": range(30, 32)},
+            r"the group 'site\d\d' into train and validation",
+        ),
         ("^site", {}, "in 0 groups .* leave 0 to train"),
     ],
 )
