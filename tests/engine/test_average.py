@@ -82,6 +82,14 @@ def test_validation_and_the_best_checkpoint_take_the_average_and_steps_the_weigh
     assert torch.equal(best["0.weight"], task.seen[1])
 
 
+def test_whoever_watches_an_epoch_sees_the_average(tmp_path: Path) -> None:
+    task, seen = Classification(network()), []
+    watcher = Watcher(epoch=3, act=lambda: seen.append(task.model[0].weight.detach().clone()))
+    _, state = train(tmp_path, task=task, average=0.9, observers=(watcher,))
+    assert torch.equal(seen[0], state.average["0.weight"])
+    assert not torch.equal(seen[0], state.model["0.weight"])
+
+
 def test_where_the_last_weights_are_kept_the_model_ends_with_their_average(tmp_path: Path) -> None:
     task = Classification(network())
     _, state = train(tmp_path, task=task, keep="last", average=0.9)

@@ -85,6 +85,15 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path,
     assert without_times(whole.history) == without_times(parts.history)
 
 
+def test_whoever_asks_the_network_after_an_epoch_changes_nothing_in_the_next(tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "asked").mkdir()
+    train(tmp_path / "alone", task=Classification(network(dropout=0.3)))
+    task = Classification(network(dropout=0.3))
+    train(tmp_path / "asked", task=task, observers=(Watcher(epoch=1, act=lambda: task.train(False)),))
+    assert_same_run(tmp_path / "alone", tmp_path / "asked")
+
+
 class Remembering(Classification):
     """Weighs its loss by how often it has been taken."""
 
