@@ -101,6 +101,15 @@ def test_a_crop_of_a_padded_photo_is_a_crop_of_its_canvas(shape: tuple[int, int]
     assert other < 0.03 * shown_of_all  # a single crop may show a few pixels alone
 
 
+def test_a_crop_of_a_padded_photo_has_its_part_of_the_coarsest_mask() -> None:
+    coarse = np.array([[0, 1], [1, 0]], np.uint8)
+    image, _ = of_its_mask(resize_mask(coarse, (160, 160)))
+    small = STANDARD.__class__(**{**vars(STANDARD), "jitter_probability": 0.0, "crop_scale": (0.05, 0.1)})
+    for u in np.random.default_rng(0).random((40, VIEW_COLUMNS)):
+        out, truth, _ = drawn(Padding(FILL), Given((image, coarse)), 0, u, small)
+        assert {*np.unique(out[..., 0] > 170).tolist()} <= {*np.unique(truth).tolist()} <= {0, 1}
+
+
 def test_colours_of_a_photo_change_whatever_is_beside_it() -> None:
     image = photo(3, height=30, width=60)
     mask = np.zeros((30, 60), np.uint8)

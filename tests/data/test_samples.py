@@ -66,6 +66,16 @@ def test_views_change_with_the_epoch_and_with_the_seed() -> None:
     assert (first != filled(other_seed, [0, 1, 2])["image"]).any(axis=(1, 2, 3, 4)).all()
 
 
+def test_images_are_changed_as_the_strengths_say() -> None:
+    still, turned = (
+        filled(Images(FakeDataset(20), range(20), image_size=16, strengths=strengths), list(range(20)))["image"]
+        for strengths in (PAIR_STRENGTHS["none"], FLIP)
+    )
+    mirrored = np.array([np.array_equal(one, other[:, ::-1]) for one, other in zip(turned, still, strict=True)])
+    np.testing.assert_array_equal(turned[~mirrored], still[~mirrored])
+    assert 4 < mirrored.sum() < 16
+
+
 def test_an_unreadable_photo_is_replaced_by_the_next_readable_one(caplog: pytest.LogCaptureFixture) -> None:
     samples = Images(FakeDataset(6, broken=(1, 2)), range(6), image_size=16)
     with caplog.at_level(logging.WARNING):

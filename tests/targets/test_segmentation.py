@@ -63,6 +63,7 @@ def test_one_logit_is_the_probability_of_the_foreground() -> None:
     mask = segmentation.decide(probabilities)
     assert mask.dtype == torch.uint8
     assert np.array_equal(mask.numpy(), (probabilities > 0.6).numpy())
+    assert not segmentation.decide(torch.full((1, 6, 6), 0.6, dtype=torch.float64)).any()
 
 
 def test_a_logit_a_class_gives_probabilities_that_add_up_to_one() -> None:
