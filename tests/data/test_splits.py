@@ -411,6 +411,14 @@ def test_grouped_photos_stay_in_one_part(pattern, options):
     assert "23 groups stay together" in split.line
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_photos_that_are_the_same_by_way_of_others_stay_together(seed):
+    same = {0, 3, 5, 7, 9}
+    split = make_split(KEYS, official={}, twins=[(0, 5), (3, 5), (7, 9), (9, 3)], seed=seed)
+    parts = [same & {*part} for part in (split.train, split.validation, split.test)]
+    assert sorted(map(len, parts)) == [0, 0, 5]
+
+
 def test_groups_come_before_classes():
     strata = [index % 5 for index in range(300)]
     with_classes, plain = (make_split(GROUPED, official={}, group_by="^site..", strata=one) for one in (strata, None))
