@@ -183,6 +183,17 @@ def test_dropout_is_the_same_in_both_passes_and_not_in_all_micro_batches(device:
     assert not torch.equal(seen[0], seen[1])
 
 
+def test_micro_batches_of_a_separable_task_draw_their_own_random_numbers() -> None:
+    seen: list[Tensor] = []
+    task = Classification(network(group_norm, dropout=0.5))
+    task.model[6].register_forward_hook(lambda module, inputs, output: seen.append(output == 0))
+    batch = one_batch(1)
+    for _ in range(2):
+        gradient(task, {name: tensor.expand(4, *tensor.shape[1:]) for name, tensor in batch.items()}, 2)
+    assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])  # the same step again
+    assert not torch.equal(seen[0], seen[1])
+
+
 def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(seed: int = 1, step: int = 5, rank: int = 0, part: int = 0) -> Tensor:
         monkeypatch.setenv("RANK", str(rank))

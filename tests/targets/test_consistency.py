@@ -129,7 +129,7 @@ def gradient(task: Consistency, batch: Batch, micro_batch: int | None) -> torch.
     return found
 
 
-@pytest.mark.parametrize("size", [8, 7])
+@pytest.mark.parametrize("size", [8, 7, 10])
 @pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 5])
 def test_micro_batches_have_the_gradient_of_the_whole_batch(size: int, micro_batch: int) -> None:
     task, batch = make_task(), one_batch(size)
