@@ -54,11 +54,10 @@ def record(hashes: Iterable[bytes], *, most: int = MOST) -> str:
 def joined(first: str, second: str, *, most: int = MOST) -> str:
     """The record of what either has seen.
 
-    A record that is full says nothing of hashes above its largest, so no joint record reaches further.
+    A record that is full says nothing of hashes above its largest, and the joint one, which is full then, reaches no
+    further: as many are below.
     """
-    parts = [_hashes(first), _hashes(second)]
-    limits = [part[-1] for part in parts if len(part) >= most]
-    return record((one for part in parts for one in part if not limits or one <= min(limits)), most=most)
+    return record((one for part in (first, second) for one in _hashes(part)), most=most)
 
 
 def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
