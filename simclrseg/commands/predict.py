@@ -149,7 +149,7 @@ def check_model(config: PredictConfig, model: Model) -> None:
         raise UsageError(
             f"{model.path} gives labels, not masks", "leave out --as and --tile", option="as", path=model.path
         )
-    if config.method.changed(("overlap",)) and not config.method.tile and model.metadata.resize != "tile":
+    if predictor_of(config, model).overlaps_nothing:
         raise UsageError(
             f"--overlap {config.method.overlap:g} is of tiles, and {model.path} sees each photo whole",
             "leave it out" if model.classifies else "pass --tile too, or leave it out",

@@ -86,7 +86,10 @@ def hashes_by_index(dataset: Dataset, indices: Sequence[int]) -> dict[int, bytes
 
 
 def fingerprint(parts: Sequence[tuple[Dataset, Sequence[int]]]) -> str:
-    """A hash of the content of each of some images of datasets, evenly chosen of those in files of their own."""
+    """Hashes of the content of up to ``LOOKED_AT`` images of each dataset, in order: of those in files of their own.
+
+    They are evenly chosen, so that the same indices give the same ones.
+    """
     hashes = set[str]()
     for dataset, indices in parts:
         files = [index for index in spread(indices, LOOKED_AT) if dataset.path(index) is not None]

@@ -22,7 +22,7 @@ from simclrseg.inference.jobs import InputImage
 from simclrseg.inference.outputs import class_colours
 from simclrseg.inference.predictor import SMALLEST_TILE, Predictor
 from simclrseg.inference.session import Model
-from simclrseg.inference.tiling import OVERLAP, to_mask
+from simclrseg.inference.tiling import to_mask
 from simclrseg.metadata import LARGEST_SIDE, ModelMetadata
 
 
@@ -98,10 +98,10 @@ class LoadedModel:
             UsageError: for what cannot be, or means nothing for this model.
             ImageError: if the image cannot be read.
         """
-        self._check(threshold, options.get("tile"), options.get("overlap", OVERLAP))
         predictor = Predictor(
             self._model, threshold=self.metadata.threshold if threshold is None else threshold, **options
         )
+        self._check(predictor, threshold)
         picture = self._picture(predictor, image)
         if self._model.classifies:
             return Classified(**predictor.classify([picture.pixels])[0])
@@ -112,9 +112,11 @@ class LoadedModel:
             mask[picture.blank] = 0
         return Prediction(picture.pixels, mask, probability, self.metadata, picture.blank)
 
-    def _check(self, threshold: Any, tile: Any, overlap: Any) -> None:
+    def _check(self, predictor: Predictor, threshold: Any) -> None:
         """Refuse what the command refuses, too."""
         path, (_, height, width) = self._model.path, self._model.fixed
+        tile: Any = predictor.tile  # whatever a program gave
+        overlap: Any = predictor.overlap
         if threshold is not None and self.metadata.threshold is None:
             reason = f"{path} gives a probability a class and takes the likeliest"
             raise UsageError(reason, "leave threshold out", option="threshold", value=threshold)
@@ -122,7 +124,7 @@ class LoadedModel:
             raise UsageError(f"threshold is {threshold!r}", "pass a number with 0 < x < 1", option="threshold")
         if not (isinstance(overlap, Real) and 0 <= float(overlap) < 1):
             raise UsageError(f"overlap is {overlap!r}", "pass a number with 0 <= x < 1", option="overlap")
-        if overlap != OVERLAP and tile is None and self.metadata.resize != "tile":
+        if predictor.overlaps_nothing:
             remedy = "leave overlap out" if self._model.classifies else "pass tile too, or leave overlap out"
             reason = f"overlap is {overlap}, which is of tiles, and {path} sees each image whole"
             raise UsageError(reason, remedy, option="overlap", value=overlap)

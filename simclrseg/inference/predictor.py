@@ -201,6 +201,11 @@ class Predictor:
         return self.tile is not None or self._framing.resize == "tile"
 
     @property
+    def overlaps_nothing(self) -> bool:
+        """Tell whether an overlap is asked for where there are no tiles, so that it would do nothing."""
+        return self.overlap != OVERLAP and not self._in_tiles
+
+    @property
     def _framing(self) -> Framing:
         """How pictures become those that the model was trained on, or the only ones that it takes."""
         side, (_, height, width) = self.model.metadata.image_size, self.model.fixed
