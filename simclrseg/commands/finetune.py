@@ -168,6 +168,7 @@ def score_and_export(
     Returns:
         What ``test.json`` holds, and what went wrong with ``model.onnx``.
     """
+    drop_exports(run)
     save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)  # before anything else can fail
     scores = target.score(predict, target.split.test, metadata, scoring)
     found = scores.results("test")
@@ -202,6 +203,15 @@ def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata
         rows=rows,
         scored=f"Over {len(split.test):,} test photos; `test.json` has more.",
     )
+
+
+def drop_exports(run: runs.Run) -> None:
+    """Remove the ``model.onnx`` of a run that was trained further, which is of the network before; name its others."""
+    (run.folder / ONNX_FILE).unlink(missing_ok=True)
+    others = sorted(file.name for file in run.folder.glob("model.*") if file.name != MODEL_FILE)
+    if others:
+        are, them = ("is", "it") if len(others) == 1 else ("are", "them")
+        log.warning(f"{', '.join(others)} {are} of the network before: export {them} again, with --overwrite")
 
 
 def export_run(run: runs.Run, target: Target[Any, Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:

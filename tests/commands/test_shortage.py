@@ -200,6 +200,18 @@ def test_a_failed_export_leaves_a_finished_run_and_the_command_that_exports_it(
 
 
 @ONE
+def test_exports_of_a_run_that_is_trained_further_are_not_taken_for_its_network(
+    short: Path, unfinished: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (ONNX_FILE, "model.int8.onnx"):
+        (unfinished.folder / name).write_bytes(b"of the network before")
+    monkeypatch.setattr(recipe, "export_onnx", lambda *_, **__: None)
+    finetune(resumed(unfinished, short))
+    assert not unfinished.holds(ONNX_FILE) and unfinished.holds("model.int8.onnx")
+    assert "model.int8.onnx is of the network before: export it again, with --overwrite" in caplog.text
+
+
+@ONE
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
