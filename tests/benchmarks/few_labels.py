@@ -10,7 +10,7 @@ well CIFAR-10 is told from it; Pascal VOC, by its mean IoU.
     SIMCLRSEG_DATA=<data> python -m tests.benchmarks.few_labels FOLDER [RESULTS=tests/benchmarks/few_labels.json] \
         [ROW ...]
 
-FOLDER keeps the runs. A ROW is a name of the list.
+FOLDER keeps the runs. A ROW is a name of the list. few_labels_table.py writes the rows of the documents.
 """
 
 from __future__ import annotations
