@@ -149,7 +149,8 @@ def check_model(config: PredictConfig, model: Model) -> None:
         raise UsageError(
             f"{model.path} gives labels, not masks", "leave out --as and --tile", option="as", path=model.path
         )
-    if predictor_of(config, model).overlaps_nothing:
+    predictor = predictor_of(config, model)
+    if predictor.overlaps_nothing:
         raise UsageError(
             f"--overlap {config.method.overlap:g} is of tiles, and {model.path} sees each photo whole",
             "leave it out" if model.classifies else "pass --tile too, or leave it out",
@@ -164,22 +165,21 @@ def check_model(config: PredictConfig, model: Model) -> None:
             option="as",
             value=coloured[0],
         )
-    side, (_, height, width) = model.metadata.image_size, model.fixed
-    tile = config.method.tile or (side if model.metadata.resize == "tile" else None)
-    height, width = height or tile or side, width or tile or side
-    if tile and (height, width) != (tile, tile):
+    if predictor.other_shape is None:
+        return
+    (height, width), side, tile = predictor.other_shape, model.metadata.image_size, predictor.tile_side
+    if tile is not None:
         asked = config.method.tile is not None
-        other = "leave out --tile" if asked else "export it without --fixed-shape"
+        other = "export it without --fixed-shape" if model.metadata.resize == "tile" else "leave out --tile"
         remedy = f"take --tile {height}" if height == width else other
         whose = f"--tile {tile}" if asked else f"tiles of {tile} pixels, as in training"
         raise UsageError(
             f"{whose}: {model.path} takes {height} x {width} pixels only", remedy, option="tile", value=tile
         )
-    if not tile and (height, width) != (side, side):
-        log.warning(
-            f"{model.path} takes {height} x {width} pixels only, so photos are brought to that, though it was trained "
-            f"at {side} x {side}: results may be worse"
-        )
+    log.warning(
+        f"{model.path} takes {height} x {width} pixels only, so photos are brought to that, though it was trained "
+        f"at {side} x {side}: results may be worse"
+    )
 
 
 def _files(

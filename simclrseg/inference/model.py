@@ -114,7 +114,7 @@ class LoadedModel:
 
     def _check(self, predictor: Predictor, threshold: Any) -> None:
         """Refuse what the command refuses, too."""
-        path, (_, height, width) = self._model.path, self._model.fixed
+        path = self._model.path
         tile: Any = predictor.tile  # whatever a program gave
         overlap: Any = predictor.overlap
         if threshold is not None and self.metadata.threshold is None:
@@ -128,16 +128,17 @@ class LoadedModel:
             remedy = "leave overlap out" if self._model.classifies else "pass tile too, or leave overlap out"
             reason = f"overlap is {overlap}, which is of tiles, and {path} sees each image whole"
             raise UsageError(reason, remedy, option="overlap", value=overlap)
-        if tile is None:
-            return
-        if self._model.classifies:
+        if tile is not None and self._model.classifies:
             raise UsageError(f"{path} gives labels, not masks", "leave tile out", option="tile", value=tile)
-        if not (isinstance(tile, Integral) and SMALLEST_TILE <= int(tile) <= LARGEST_SIDE):
+        if tile is not None and not (isinstance(tile, Integral) and SMALLEST_TILE <= int(tile) <= LARGEST_SIDE):
             remedy = f"pass a whole number from {SMALLEST_TILE} to {LARGEST_SIDE:,}"
             raise UsageError(f"tile is {tile!r}", remedy, option="tile", value=tile)
-        if (height or tile, width or tile) != (tile, tile):
-            reason = f"tile is {tile}, and {path} takes {height} x {width} pixels only"
-            raise UsageError(reason, "leave tile out", option="tile", value=tile)
+        if predictor.tile_side is not None and predictor.other_shape is not None:
+            height, width = predictor.other_shape
+            whose = f"tiles are of {predictor.tile_side} pixels, as in training" if tile is None else f"tile is {tile}"
+            other = "export it without --fixed-shape" if self.metadata.resize == "tile" else "leave tile out"
+            remedy = f"pass tile={height}" if height == width else other
+            raise UsageError(f"{whose}, and {path} takes {height} x {width} only", remedy, option="tile", value=tile)
 
     def _picture(self, predictor: Predictor, image: Any) -> Picture:
         if isinstance(image, str | os.PathLike):

@@ -171,11 +171,15 @@ class Predictor:
         if not pictures:
             return []
         framing = self._framing
-        if self._in_tiles:
+        if self.tile_side is not None:
             count = self.model.fixed[0] or (1 if self.model.device == "CPU" else TILE_BATCH)
-            side, fill = (framing.size[0], framing.fill) if self.tile is None else (self.tile, None)
             tiles = partial(
-                predict_tiles, self._probabilities, tile=side, overlap=self.overlap, batch_size=count, fill=fill
+                predict_tiles,
+                self._probabilities,
+                tile=self.tile_side,
+                overlap=self.overlap,
+                batch_size=count,
+                fill=framing.fill if self.tile is None else None,
             )
             return [tiles(picture) for picture in pictures]
         small = np.stack([framing.image(picture) for picture in pictures])
@@ -197,13 +201,22 @@ class Predictor:
         return rows
 
     @property
-    def _in_tiles(self) -> bool:
-        return self.tile is not None or self._framing.resize == "tile"
+    def tile_side(self) -> int | None:
+        """Side of the tiles in pixels, asked for or as in training; None where pictures are seen whole."""
+        return self.model.metadata.image_size if self.tile is None and self._framing.resize == "tile" else self.tile
 
     @property
     def overlaps_nothing(self) -> bool:
         """Tell whether an overlap is asked for where there are no tiles, so that it would do nothing."""
-        return self.overlap != OVERLAP and not self._in_tiles
+        return self.overlap != OVERLAP and self.tile_side is None
+
+    @property
+    def other_shape(self) -> tuple[int, int] | None:
+        """(height, width) of the only pictures that the model takes, if its tiles, or the photos it saw, are others."""
+        side = self.tile_side or self.model.metadata.image_size
+        _, height, width = self.model.fixed
+        shape = (height or side, width or side)
+        return None if shape == (side, side) else shape
 
     @property
     def _framing(self) -> Framing:
@@ -270,7 +283,7 @@ class Predictor:
             geography=geography,
             holed=blank is not None or (geography is not None and geography.nodata is not None),
             threshold=self.threshold,
-            scale=1.0 if self._in_tiles else max(image.shape[:2]) / self.model.metadata.image_size,
+            scale=1.0 if self.tile_side is not None else max(image.shape[:2]) / self.model.metadata.image_size,
         )
         sure, held = 0.0, blank.size - np.count_nonzero(blank) if blank is not None else image.shape[0] * image.shape[1]
         colours, limits = colour_bands(self.model.metadata.bands), (0.0, 255.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -151,8 +152,12 @@ def test_a_file_of_a_fixed_shape_takes_no_other_tiles(fixed, tmp_path):
     red_half(40).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match=r"--tile 64: .* takes 48 x 64 pixels only; leave out --tile"):
         run(fixed, [tmp_path / "a.png"], tmp_path / "out", {"tile": 64})
-    with pytest.raises(UsageError, match=r"tile is 64, and .* takes 48 x 64 pixels only: leave tile out"):
+    with pytest.raises(UsageError, match=r"tile is 64, and .* takes 48 x 64 only: leave tile out"):
         LoadedModel(open_model(fixed, "cpu")).predict(red_half(40), tile=64)
+    opened = open_model(fixed, "cpu")
+    tiled = replace(opened, metadata=opened.metadata.model_copy(update={"resize": "tile"}))
+    with pytest.raises(UsageError, match=r"tiles are of 32 pixels, as in training, and .* takes 48 x 64 only: export"):
+        LoadedModel(tiled).predict(red_half(40))
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 64), (2, 48, 64), (5, 30, 64), (3, 20, 10)])
