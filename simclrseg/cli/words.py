@@ -179,7 +179,7 @@ def _options(knobs: Mapping[str, Knob], words: Mapping[str, Any]) -> Iterator[tu
 
 def _value(knob: Knob, word: Any) -> Any:
     """The value that a word stands for; ``none`` undoes a value of the file where the knob may have none."""
-    if word == "none" and knob.values.optional and "none" not in knob.values.choices:
+    if word == "none" and knob.may_be_none:
         return None
     return list(word) if isinstance(word, tuple) else word
 

@@ -161,6 +161,11 @@ class Knob:
         return self.argument is not None or self.marker(Common) is not None
 
     @property
+    def may_be_none(self) -> bool:
+        """Tell whether ``none`` may stand in a file or be typed, to undo what the file has."""
+        return self.values.optional and not self.transient and "none" not in self.values.choices
+
+    @property
     def metavar(self) -> str:
         """The value in ``--help``: choices, or a type and its range."""
         if self.is_argument:
@@ -169,7 +174,7 @@ class Knob:
         parts = [*values.kinds, *map(str, values.choices)]
         if parts == ["text"] and (completes := self.marker(Completes)):
             parts = [_SHOWN.get(completes.what, "name")]
-        if values.optional and not self.transient and "none" not in parts:
+        if self.may_be_none:
             parts.append("none")
         text = " ".join([f"<{'|'.join(parts)}>"] * (values.length or 1))
         return f"{text} {values.range.replace(' ', '')}".rstrip()

@@ -266,7 +266,7 @@ def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
         hint = f"; did you mean {close[0]!r}?"
     elif problem["type"] == "string_type" and not isinstance(value, list | dict):
         hint = "; put it in quotes"
-    return f"{name} {value!r}: must be {knob.values.in_words()}{hint}"
+    return f"{name} {value!r}: must be {knob.values.in_words()}{' or none' * knob.may_be_none}{hint}"
 
 
 def _is_missing(problem: ErrorDetails, knob: Knob) -> bool:

@@ -112,7 +112,7 @@ def test_a_dumped_config_repeats_the_run(tmp_path, file):
         (["--ratio", "0"], "--ratio '0': must be a number with 0 < x <= 1"),
         (["--epochs", "1.5"], "--epochs '1.5': must be a whole number with x >= 1"),
         (["--epochs", "many"], "--epochs 'many': must be a whole number with x >= 1"),
-        (["--clip", "10"], "--clip '10': must be a number with 0 < x < 10"),
+        (["--clip", "10"], "--clip '10': must be a number with 0 < x < 10 or none"),
         (["--micro", "x"], "--micro 'x': must be a whole number with x >= 1 or auto"),
         (["--optimizer", "adamm"], "--optimizer 'adamm': must be one of adam, adamw, sgd; did you mean 'adam'?"),
         (["--model", "huge"], "--model 'huge': must be one of small, large"),
