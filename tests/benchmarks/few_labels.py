@@ -48,6 +48,10 @@ EUROSAT = "finetune eurosat --task classify --backbone resnet18 --image-size 64 
 VOC = f"finetune voc --backbone resnet18 --image-size {SIZE}"
 STARTED = f"finetune oxford_pets --image-size {SIZE} --pretrained"
 UNBALANCED = "--set consistency.balance=false"
+RESNET50 = "finetune oxford_pets --backbone resnet50 --image-size 256 --data-ratio 0.2 --epochs 107"
+"""Half of the automatic length."""
+PLAIN = "--augmentation flip --ema none --learning-rate 2e-3 --weight-decay 0.01"
+"""The recipe of the plain script."""
 ALL = "all"
 """What takes all seeds of a comparison together."""
 TWICE = "--epochs {twice}"
@@ -59,6 +63,8 @@ TRAININGS = {
     "plain script 5 %, 128 px": "0.05",
     "scratch 100 %, 128 px": f"{SCRATCH} {LARGE}",
     "plain script 100 %, 128 px": "1",
+    "resnet50 20 %, 256 px": RESNET50,
+    "resnet50 plain recipe 20 %, 256 px": f"{RESNET50} {PLAIN}",
     "scratch 5 %": f"{SMALL} --data-ratio 0.05",
     "scratch 20 %": f"{SMALL} --data-ratio 0.2",
     "lite0 5 %": f"{LITE} --data-ratio 0.05",
@@ -109,6 +115,7 @@ TRAININGS = {
 }
 """Command of each training by its name; of the plain script, the fraction of the development photos."""
 COMPARISONS = {
+    "resnet50 20 %, 256 px": ("resnet50 plain recipe 20 %, 256 px",),
     "scratch unlabelled 5 %": ("scratch 5 %", "scratch long 5 %"),
     "scratch unlabelled 20 %": ("scratch 20 %", "scratch long 20 %"),
     "lite0 unlabelled 5 %": ("lite0 5 %", "lite0 long 5 %"),
