@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.listing import tell_unread
+from simclrseg.labels.find import GUESSED, Images
 from simclrseg.labels.labelled import (
-    GUESSED,
-    Images,
     Labelled,
     LabelledImage,
     class_ids,

@@ -19,10 +19,8 @@ from simclrseg.errors import DataError, some
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import check_picture
 from simclrseg.images.listing import tell_unread
+from simclrseg.labels.find import GUESSED, Fitting, Images
 from simclrseg.labels.labelled import (
-    GUESSED,
-    Fitting,
-    Images,
     Labelled,
     LabelledImage,
     class_ids,

@@ -21,16 +21,15 @@ from simclrseg.errors import DataError, some
 from simclrseg.images.listing import is_image, is_photo, list_files, tell_unread, unread_photos
 from simclrseg.labels.classes import MAX_CLASSES, numbered_classes
 from simclrseg.labels.labelled import (
-    Folders,
     Labelled,
     LabelledImage,
     class_ids,
     left_out,
-    plain,
     raise_first,
     refuse_other_files,
     ring,
 )
+from simclrseg.labels.paths import Folders, plain
 from simclrseg.labels.polygons import Object, keyhole, trace
 from simclrseg.system.files import why_not_a_file
 

@@ -27,9 +27,11 @@ from simclrseg.images.decode import Mask, image_header, image_shape
 from simclrseg.images.listing import is_image, is_photo, list_files, tell_unread, walk
 from simclrseg.images.opening import turn_upright
 from simclrseg.labels.coco import is_coco, read_coco
-from simclrseg.labels.labelled import YAML, Folders, Images, Labelled, LabelledImage, left_out, read_content
+from simclrseg.labels.find import Images
+from simclrseg.labels.labelled import YAML, Labelled, LabelledImage, left_out, read_content
 from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.looking import look_at
+from simclrseg.labels.paths import Folders
 from simclrseg.labels.polygons import Object, Region, Ring, Runs, draw
 from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yolo, read_yolo_folder
 from simclrseg.system.files import POINTER, why_not_fetched

@@ -15,7 +15,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from simclrseg.data.datasets.dataset import refuse_shared
 from simclrseg.errors import DataError, some
 from simclrseg.images.listing import is_image, is_photo
-from simclrseg.labels.labelled import left_out, plain, refuse_other_files
+from simclrseg.labels.labelled import left_out, refuse_other_files
+from simclrseg.labels.paths import plain
 from simclrseg.system.files import why_not_a_file
 
 _SPLITS = {

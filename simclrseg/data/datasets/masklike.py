@@ -30,9 +30,9 @@ from simclrseg.data.datasets.naming import (
 )
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
-from simclrseg.labels.labelled import same_end
 from simclrseg.labels.likeness import Likeness, likeness
 from simclrseg.labels.looking import sample
+from simclrseg.labels.paths import same_end
 from simclrseg.system import distributed
 
 _DRAWN = re.compile(

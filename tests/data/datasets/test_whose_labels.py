@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import Drawn, drawn_set
 from simclrseg.errors import DataError
-from simclrseg.labels.labelled import Images
+from simclrseg.labels.find import Images
 from tests.data.datasets.labels import FLAT, coco, labelme, photos, put, yolo
 
 
@@ -28,22 +30,46 @@ def guesses(dataset: Drawn) -> list[str]:
     return [line for line in dataset.summary if line.startswith("photos found by the last part of their name")]
 
 
-@pytest.mark.parametrize("where", ["paths", "images", "json"])  # of LabelMe's files, beside the photos or in their own
-def test_of_many_folders_with_the_same_names_only_those_that_may_be_meant_are_compared(tmp_path, monkeypatch, where):
-    videos, frames = [f"video_{number}" for number in range(12)], ["0001", "0002"]
-    for path in (tmp_path / "images" / video / f"{frame}.jpg" for video in videos for frame in frames):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    images, compared = Images(tmp_path), []
-    common = os.path.commonpath
-    monkeypatch.setattr(os.path, "commonpath", lambda paths: compared.append(paths) or common(paths))
-    wanted = [(video, frame) for video in videos for frame in frames]
-    if where == "paths":
-        names = [(f"{video}/{frame}.jpg", tmp_path / "coco.json") for video, frame in wanted]
-    else:
-        names = [(frame, tmp_path / where / video / f"{frame}.json") for video, frame in wanted]
-    assert images.find(names) == [tmp_path / "images" / video / f"{frame}.jpg" for video, frame in wanted]
-    assert len(compared) == len(videos)  # not each of them with all
+def calls(work: Callable[[], object]) -> int:
+    """How many functions are called, of Python and of C."""
+    count = 0
+
+    def called(frame: object, event: str, of: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "source"),
+    [
+        ("images/{video}/{frame}.jpg", "{video}/{frame}.jpg", "coco.json"),
+        ("images/{video}/{frame}.jpg", "{frame}", "images/{video}/{frame}.json"),
+        ("images/{video}/{frame}.jpg", "{frame}", "json/{video}/{frame}.json"),
+        ("{video}/frames/{frame}.jpg", "{frame}", "{video}/json/{frame}.json"),
+        ("{video}/frames/{frame}.jpg", "frames/{frame}.jpg", "{video}/coco.json"),
+        ("{video}/frames/{frame}.jpg", "D:\\set\\{video}\\frames\\{frame}.jpg", "coco.json"),
+    ],
+)
+def test_of_many_folders_with_the_same_names_none_is_compared_with_all(tmp_path, image, name, source):
+    counts = []
+    for videos in (6, 24):
+        frames = [{"video": f"video_{video}", "frame": frame} for video in range(videos) for frame in ("0001", "0002")]
+        root = tmp_path / str(videos)
+        wanted = [root / image.format(**one) for one in frames]
+        for path in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        images, names = Images(root), [(name.format(**one), root / source.format(**one)) for one in frames]
+        assert images.find(names) == wanted
+        counts.append(calls(partial(images.find, names)))
+    assert counts[1] < 4.4 * counts[0]  # of four times the names
 
 
 # COCO
