@@ -277,10 +277,10 @@ def _one_more(names: Iterable[str], incomplete: str) -> Iterator[Item]:
 
 
 def _runs(words: Sequence[str], kind: str) -> Iterator[Item]:
-    from simclrseg import runs
+    from simclrseg.runs.find import list_runs
 
     root = words[words.index("--runs") + 1] if "--runs" in words[:-1] else "runs"
-    for run in runs.list_runs(Path(root), kind):  # type: ignore[arg-type]
+    for run in list_runs(Path(root), kind):  # type: ignore[arg-type]
         if _typable(run.name):
             yield Item(run.name, f"finished {run.finished[:10]}" if run.finished else "unfinished")
 
@@ -292,7 +292,7 @@ def _published(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 
 
 def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    from simclrseg.runs import WEIGHTS
+    from simclrseg.runs.names import WEIGHTS
 
     yield Item("none", "from scratch")
     yield from _runs(words, "pretrain")

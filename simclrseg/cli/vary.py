@@ -16,7 +16,6 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simclrseg import runs
 from simclrseg.charts.chart import read_table
 from simclrseg.cli import console
 from simclrseg.cli.launch import LAUNCHER, handed_on
@@ -25,7 +24,8 @@ from simclrseg.config.smaller import command_line
 from simclrseg.errors import GateError, Interrupted, RunError, TrainingError, UsageError
 from simclrseg.knobs.knob import command_of, knobs_of
 from simclrseg.knobs.parsing import config_of_run
-from simclrseg.runs import Run, dataset_label
+from simclrseg.runs.names import ENVIRONMENT, LONGEST_NAME, dataset_label
+from simclrseg.runs.run import Run
 from simclrseg.scores.wording import duration
 from simclrseg.system.signals import INTERRUPTED
 from simclrseg.training.knobs import RESUMABLE, differing, values_by_key
@@ -72,7 +72,7 @@ class Variant:
     def is_trained(self) -> bool:
         """Tell whether there is nothing left to do; a RunError says that another training bears its name."""
         run = self.run
-        if self.config.run.overwrite or not run.holds(runs.ENVIRONMENT):
+        if self.config.run.overwrite or not run.holds(ENVIRONMENT):
             return False
         if keys := differing(config_of_run(type(self.config), run.folder), self.config):
             raise RunError(
@@ -210,9 +210,9 @@ def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[st
             raise _wrong(f"--vary: two runs would be called {name}", "give their files other names")
         if same := [other for other, known in configs.items() if known == config]:
             raise _wrong(f"--vary: {name} would be the same as {same[0]}", "leave one out")
-        if len(name) > runs.LONGEST_NAME:
+        if len(name) > LONGEST_NAME:
             raise _wrong(
-                f"--vary: a run's name would have {len(name)} characters, and {runs.LONGEST_NAME} are possible",
+                f"--vary: a run's name would have {len(name)} characters, and {LONGEST_NAME} are possible",
                 "pass a short --name",
             )
         configs[name] = config

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simclrseg import runs
 from simclrseg.cli import console
 from simclrseg.cli.options import argument_name
 from simclrseg.config.files import find_preset
@@ -26,6 +25,8 @@ from simclrseg.knobs.parsing import (
     stored_knobs,
     stored_values,
 )
+from simclrseg.runs.find import find_run
+from simclrseg.runs.run import Run
 from simclrseg.system.surroundings import check_surroundings
 from simclrseg.text import printable
 
@@ -53,7 +54,7 @@ class Typed:
     given: dict[KeyPath, Any] = field(default_factory=dict)
     names: dict[KeyPath, str] = field(default_factory=dict)
     called: dict[KeyPath, str] = field(default_factory=dict)
-    run: runs.Run | None = None
+    run: Run | None = None
 
     def config(self, model: type[Section], *, of_a_run: bool, begun_in: Path | None = None) -> Section:
         return parse_config(
@@ -131,7 +132,7 @@ def _read(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] 
             raise UsageError("--resume takes the run's own configuration", "leave out --config", option="resume")
         (default,) = (knob.info.default for knob in knobs_of(model) if knob.name == "runs")
         root = Path(words.get("runs") or default)
-        typed.run = runs.find(root, command_of(model), run)  # type: ignore[arg-type]
+        typed.run = find_run(root, command_of(model), run)  # type: ignore[arg-type]
         file = str(typed.run.folder / "config.yaml")
     if file is not None:
         path = find_preset(file)

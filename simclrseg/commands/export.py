@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from simclrseg import runs
 from simclrseg.config import CONFIGS
 from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
@@ -28,7 +27,9 @@ from simclrseg.knobs.parsing import config_of_run, stored_values
 from simclrseg.metadata import LARGEST_SIDE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.find import find_run
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.run import Run
 from simclrseg.system.files import make_folder, remove_empty, why_no_model
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.weights.companion import following
@@ -157,7 +158,7 @@ def check_options(config: ExportConfig) -> None:
             )
 
 
-def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
+def exported_run(config: ExportConfig, *, backbones: bool) -> Run:
     """The run to export: a fine-tuned one, or where ``backbones`` allows it one of pretraining that holds weights."""
     root, name = Path(config.console.runs), config.model.run
     try:
@@ -166,7 +167,7 @@ def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
         if name is None or not backbones:
             raise
         try:
-            run = runs.find(root, "pretrain", name)
+            run = find_run(root, "pretrain", name)
         except RunError:
             run = None
         if run is None:
@@ -179,7 +180,7 @@ def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
     return run
 
 
-def output_of(config: ExportConfig, run: runs.Run) -> Path:
+def output_of(config: ExportConfig, run: Run) -> Path:
     """The file to write; UsageError if it has another suffix, exists, is the run's own, or would lie in no folder."""
     format, suffix = config.model.format, FORMATS[config.model.format].suffix
     path = Path(config.console.output) if config.console.output else run.folder / default_name(config)
@@ -213,7 +214,7 @@ def default_name(config: ExportConfig) -> str:
     return ".".join(parts) + FORMATS[model.format].suffix
 
 
-def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
+def load_model(run: Run) -> tuple[nn.Module, ModelMetadata]:
     """The network of a fine-tuned run, or the encoder of a pretraining run, and its metadata."""
     if run.kind != "pretrain":  # which leaves a whole network too, by reconstruction
         learner, own = target_of(run).load(run.folder / MODEL_FILE)
@@ -230,7 +231,7 @@ def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
     return backbone, metadata
 
 
-def images_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> CheckImages:
+def images_for(config: ExportConfig, run: Run, metadata: ModelMetadata) -> CheckImages:
     """Images to check on, and to calibrate on where the precision asks for it.
 
     Raises:

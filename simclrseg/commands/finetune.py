@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import nn
 
-from simclrseg import runs
 from simclrseg.commands.preparation import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.smaller import suggested
@@ -26,7 +25,8 @@ from simclrseg.images.framing import Framing
 from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
-from simclrseg.runs import MODEL_FILE, ONNX_FILE, dataset_label
+from simclrseg.runs.names import MODEL_FILE, ONNX_FILE, dataset_label
+from simclrseg.runs.run import Run, runs_option
 from simclrseg.scores.doubts import doubts
 from simclrseg.scores.reading import readable_images
 from simclrseg.system import distributed
@@ -146,12 +146,12 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         best_epoch=result.best_epoch if chooses else None,
         validation=result.best if chooses else result.history[-1].validation,
         test=test,
-        next=target.next(metadata) + runs.option(run.root),
+        next=target.next(metadata) + runs_option(run.root),
     )
 
 
 def score_and_export(
-    run: runs.Run,
+    run: Run,
     target: Target[Any, Any],
     model: nn.Module,
     predict: Predict,
@@ -185,9 +185,9 @@ def score_and_export(
     return found, export_run(run, target, model, metadata)
 
 
-def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata, rows: Mapping[str, object]) -> str:
+def card_of_run(run: Run, target: Target[Any, Any], metadata: ModelMetadata, rows: Mapping[str, object]) -> str:
     """The model card of a fine-tuned run."""
-    split, options = target.split, runs.option(run.root)
+    split, options = target.split, runs_option(run.root)
     folder, image = json.dumps(str(run.folder)), json.dumps(metadata.example)
     return card_text(
         run.name,
@@ -205,7 +205,7 @@ def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata
     )
 
 
-def drop_exports(run: runs.Run) -> None:
+def drop_exports(run: Run) -> None:
     """Remove the ``model.onnx`` of a run that was trained further, which is of the network before; name its others."""
     (run.folder / ONNX_FILE).unlink(missing_ok=True)
     others = sorted(file.name for file in run.folder.glob("model.*") if file.name != MODEL_FILE)
@@ -214,7 +214,7 @@ def drop_exports(run: runs.Run) -> None:
         log.warning(f"{', '.join(others)} {are} of the network before: export {them} again, with --overwrite")
 
 
-def export_run(run: runs.Run, target: Target[Any, Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:
+def export_run(run: Run, target: Target[Any, Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:
     """Write ``model.onnx`` and check it on test images; what went wrong is returned, for the run is worth finishing."""
     try:
         with explained_shortage("in the export", "free some memory"):

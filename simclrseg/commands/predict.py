@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 
-from simclrseg import runs
 from simclrseg.config.predict import PredictConfig
 from simclrseg.data.datasets.naming import IMAGE_FOLDERS, MASK_FOLDERS, Found, Names, in_folder, in_folders
 from simclrseg.errors import ImageError, SimclrsegError, Terminated, UsageError
@@ -33,7 +32,9 @@ from simclrseg.inference.jobs import (
 from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor, to_stdout
 from simclrseg.inference.session import CPU, Model, open_model
-from simclrseg.runs import ONNX_FILE
+from simclrseg.runs.find import find_run, line_of_newer, newest_run
+from simclrseg.runs.names import ONNX_FILE
+from simclrseg.runs.run import runs_option
 from simclrseg.system.files import json_text, make_folder, remove_empty, replacing, why_not_a_file, write_text
 from simclrseg.system.hardware import cpu_cores, explained_shortage
 from simclrseg.weights.shipped import EXAMPLE, PETS, PHOTO, photo_or
@@ -378,18 +379,18 @@ def find_model(root: Path, name: str | None) -> Path:
     The latter by its name, and where there is no folder of runs at all: after a training that failed nobody is to get
     masks of cats.
     """
-    is_bare = not root.exists() and not runs.option(root)
+    is_bare = not root.exists() and not runs_option(root)
     if (name is None and is_bare) or (name == PETS.name and not (root / "finetune" / name).exists()):
         return PETS.file
     if name is None:
-        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
-        run = runs.newest(root, "finetune", holding=ONNX_FILE, remedy=f"make one with `{command}`, or pass --model")
+        command = f"simclrseg finetune --dataset FOLDER{runs_option(root)}"
+        run = newest_run(root, "finetune", holding=ONNX_FILE, remedy=f"make one with `{command}`, or pass --model")
         return run.folder / ONNX_FILE
     if Path(name).suffix == ".onnx":
         if reason := why_not_a_file(name):
             raise UsageError(f"--model {name}: {reason}", option="model", value=name)
         return Path(name)
-    run = runs.find(root, "finetune", name)
+    run = find_run(root, "finetune", name)
     if not run.holds(ONNX_FILE):
         raise UsageError(
             f"run {run.name!r} holds no {ONNX_FILE}",
@@ -397,6 +398,6 @@ def find_model(root: Path, name: str | None) -> Path:
             option="model",
             value=run.name,
         )
-    if line := runs.line_of_newer(run, "finetune", holding=ONNX_FILE):
+    if line := line_of_newer(run, "finetune", holding=ONNX_FILE):
         log.info(line)
     return run.folder / ONNX_FILE

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import simclrseg
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import command_that_makes
 from simclrseg.data.cache import cached
@@ -27,7 +26,8 @@ from simclrseg.knobs.parsing import stored_values
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone
-from simclrseg.runs import RESERVED, source_commit
+from simclrseg.runs.names import RESERVED
+from simclrseg.runs.run import Run, source_commit
 from simclrseg.system import distributed
 from simclrseg.targets.base import Target, target_class
 from simclrseg.targets.learner import Learner
@@ -150,7 +150,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     )
 
 
-def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resumed: runs.Run | None) -> FinetuneConfig:
+def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resumed: Run | None) -> FinetuneConfig:
     """The configuration with what its batch and ``auto`` become for so many training images, and say so."""
     asked = config.training
     training = asked.resolved(
@@ -168,7 +168,7 @@ def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resume
 
 
 def starting_weights(
-    config: FinetuneConfig, target: type[Target[Any, Any]], resumed: runs.Run | None
+    config: FinetuneConfig, target: type[Target[Any, Any]], resumed: Run | None
 ) -> tuple[Pretrained, str]:
     """The weights that the encoder starts from, or those that a resumed run has in its state, and its name."""
     if (begun := begun_with(resumed)) is not None:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.pretrain import PretrainConfig, PretrainData, command_that_makes
 from simclrseg.config.smaller import suggested
@@ -37,7 +36,8 @@ from simclrseg.models.backbones import OURS, build_backbone, check_backbone, is_
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone
-from simclrseg.runs import BACKBONE_FILE
+from simclrseg.runs.names import BACKBONE_FILE
+from simclrseg.runs.run import record_facts, runs_option
 from simclrseg.scores.doubts import pretraining_doubts
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
@@ -137,7 +137,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
             before = trainer.score()  # by all processes
             log.info(f"before the first step: {', '.join(f'{name} {score:.4g}' for name, score in before.items())}")
             if distributed.is_main():
-                runs.record(run, **{BEFORE: before})
+                record_facts(run, **{BEFORE: before})
         callbacks = method.callbacks(prepared.backbone, micro_batch=micro_batch, warmup=config.training.warmup)
         result = trainer.train(
             validate_every=config.run.knn_every,
@@ -174,7 +174,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
                 scored="Of the last epoch:",
             )
             write_text(run.folder / CARD, card)
-    then = following(run.as_start, metadata.dataset, options=runs.option(run.root), decoder=method.DECODER is not None)
+    then = following(run.as_start, metadata.dataset, options=runs_option(run.root), decoder=method.DECODER is not None)
     return PretrainResult(run.folder, run.folder / BACKBONE_FILE, metrics, before, str(then))
 
 

@@ -27,7 +27,7 @@ from simclrseg.hub.table import (
 )
 from simclrseg.metadata import ModelMetadata
 from simclrseg.registry import canonical
-from simclrseg.runs import PICKLES
+from simclrseg.runs.names import PICKLES
 from simclrseg.system.files import make_folder, remove_empty, replacing
 from simclrseg.weights.companion import following
 from simclrseg.weights.published import CONVERTED, backbone_file

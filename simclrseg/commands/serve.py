@@ -12,7 +12,7 @@ import cv2
 from simclrseg.commands.predict import open_for, predictor_of
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
-from simclrseg.runs import ONNX_FILE
+from simclrseg.runs.names import ONNX_FILE
 from simclrseg.system.hardware import cpu_cores
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from simclrseg.knobs.values import (
 )
 from simclrseg.methods import METHODS
 from simclrseg.methods.knobs import MethodKnobs
-from simclrseg.runs import dataset_label
+from simclrseg.runs.names import dataset_label
 from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware, TrainingRun
 
 # Runs named after what they are good for rather than after their dataset.

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simclrseg import runs
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import read_metadata
-from simclrseg.runs import BACKBONE_FILE
+from simclrseg.runs.names import BACKBONE_FILE, ENVIRONMENT
+from simclrseg.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def find_backbones(names: Sequence[str], root: Path) -> list[Backbone]:
 def _find(name: str, root: Path) -> Backbone | None:
     path = Path(name)
     if path.suffix == ".safetensors" and not path.is_dir():
-        if path.name == BACKBONE_FILE and (path.parent / runs.ENVIRONMENT).is_file():
-            return _of_run(runs.Run(path.parent))
+        if path.name == BACKBONE_FILE and (path.parent / ENVIRONMENT).is_file():
+            return _of_run(Run(path.parent))
         metadata = read_metadata(path)
         if metadata is None:
             raise WeightsError(
@@ -77,14 +77,14 @@ def _find(name: str, root: Path) -> Backbone | None:
             )
         return Backbone(path.stem, path, path, metadata, None) if metadata.task == "backbone" else None
     for folder in (path, root / "pretrain" / name):
-        run = runs.Run(folder)
-        if run.holds(runs.ENVIRONMENT) and run.kind == "pretrain":
-            taken = folder != path and (root / "finetune" / name / runs.ENVIRONMENT).is_file()
+        run = Run(folder)
+        if run.holds(ENVIRONMENT) and run.kind == "pretrain":
+            taken = folder != path and (root / "finetune" / name / ENVIRONMENT).is_file()
             return None if taken else _of_run(run)
     return None
 
 
-def _of_run(run: runs.Run) -> Backbone:
+def _of_run(run: Run) -> Backbone:
     file = run.folder / BACKBONE_FILE
     if not file.is_file():
         raise RunError(

@@ -12,7 +12,6 @@ import numpy as np
 import torch.nn.functional as F
 from torch import nn
 
-from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.dataset import UNLABELLED, Dataset
@@ -21,6 +20,7 @@ from simclrseg.errors import DataError, SimclrsegError, UsageError
 from simclrseg.evaluation.features import Reader, untrained, with_weights
 from simclrseg.evaluation.results import Evaluated
 from simclrseg.knobs.parsing import config_of_run
+from simclrseg.runs.run import Run
 from simclrseg.scores import EMBEDDINGS
 from simclrseg.scores.projections import silhouette
 from simclrseg.system.files import write_rows
@@ -97,7 +97,7 @@ def embed(model: Evaluated, method: str, reader: Reader, *, root: Path, folder: 
 
 def _weights_before(model: Evaluated, name: str, root: Path) -> Path | None:
     """The weights that fine-tuning began with, where they can still be had."""
-    file, reason = began_with(runs.Run(model.path), name, root=root), "they are not at hand any more"
+    file, reason = began_with(Run(model.path), name, root=root), "they are not at hand any more"
     if file is None and is_of_the_hub(name):
         try:
             file = find_pretrained(name, root=root, encoder=model.metadata.encoder).file

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from simclrseg import runs
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
@@ -18,6 +17,7 @@ from simclrseg.evaluation.opened import images_of
 from simclrseg.images.framing import Framing
 from simclrseg.labels.meaning import of_files
 from simclrseg.metadata import ModelMetadata
+from simclrseg.runs.run import Run
 from simclrseg.scores.reading import readable_images
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class CheckImages:
 
 
 def images_of_run(
-    run: runs.Run, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool, needed_by: str | None
+    run: Run, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool, needed_by: str | None
 ) -> CheckImages:
     """Test images of a run to check on, and training images to calibrate on.
 

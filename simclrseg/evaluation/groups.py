@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import SimclrsegError
 from simclrseg.evaluation.results import Evaluated, by_value, sentence, signed, verdict
 from simclrseg.knobs.parsing import config_of_run
+from simclrseg.runs.run import Run
 from simclrseg.scores.estimates import differences_over_seeds, draws, over_seeds, spread
 from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import words, written
@@ -172,7 +172,7 @@ def _config(model: type[ConfigT], folder: Path) -> ConfigT | None:
 def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> tuple[dict[str, Any], Seeds]:
     """What a run's result depends on but for seeds: its own, and that of the pretraining that it began with."""
     values = _but_own(config, folder)
-    start = began_with(runs.Run(folder), config.model.pretrained, root=root)
+    start = began_with(Run(folder), config.model.pretrained, root=root)
     before = None if start is None else _config(PretrainConfig, start.parent)
     if start is not None and before is not None:
         values["model.pretrained"] = _but_own(before, start.parent)
@@ -182,7 +182,7 @@ def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> tuple[dict[str,
 def _but_own(config: TrainingConfig, folder: Path) -> dict[str, Any]:
     """What a training's result depends on but for its seed; epochs that came later had a schedule of their own."""
     values = {key: value for key, value in recipe(config).items() if key not in OWN}
-    return values | {PROLONGED: runs.Run(folder).environment.get(PROLONGED)}
+    return values | {PROLONGED: Run(folder).environment.get(PROLONGED)}
 
 
 def _name(models: Sequence[str], taken: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.charts.chart import shortened
 from simclrseg.config.evaluate import EvaluateConfig
@@ -37,7 +36,8 @@ from simclrseg.inference.tiling import Predict, to_mask, to_size
 from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.selection import Choice, typical, unsure
-from simclrseg.runs import MODEL_FILE
+from simclrseg.runs.names import ENVIRONMENT, MODEL_FILE
+from simclrseg.runs.run import Run
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.reading import Frames
 from simclrseg.scores.wording import duration
@@ -164,7 +164,7 @@ def _refuse_others(config: EvaluateConfig) -> None:
         reason = f"{flag} is of photos with labels, and --label-next looks for some without"
         raise UsageError(reason, "leave one of them out", option=given[0])
     if len(models) > 1:
-        folder = not runs.Run(Path(models[1])).holds(runs.ENVIRONMENT) and Path(models[1]).is_dir()
+        folder = not Run(Path(models[1])).holds(ENVIRONMENT) and Path(models[1]).is_dir()
         remedy = f"name photos as --dataset {models[1]}" if folder else "name one"
         raise UsageError(f"--label-next asks one run, and {len(models)} are named", remedy, option="models")
     if models and Path(models[0]).suffix in READERS and Path(models[0]).suffix != ".safetensors":

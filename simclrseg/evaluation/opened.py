@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.split_file import SPLIT_FILE, stored_split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
@@ -19,6 +18,7 @@ from simclrseg.inference.session import Model, NoMetadata, open_model
 from simclrseg.inference.tiling import Predict
 from simclrseg.knobs.parsing import config_of_run, parse_config
 from simclrseg.metadata import RGB, ModelMetadata, numbered_bands, voc_colours
+from simclrseg.runs.run import Run
 from simclrseg.targets import TARGETS
 from simclrseg.targets.base import Target, elsewhere, target_class
 from simclrseg.targets.knobs import LabelledData
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 TargetClass = type[Target[Any, Any]]
 
 
-def target_of(run: runs.Run) -> TargetClass:
+def target_of(run: Run) -> TargetClass:
     """The target of a run."""
     return target_class(config_of_run(FinetuneConfig, run.folder).target)
 
@@ -41,7 +41,7 @@ def target_of_model(metadata: ModelMetadata) -> TargetClass:
     return targets[metadata.task]
 
 
-def images_of(run: runs.Run, metadata: ModelMetadata) -> Target[Any, Any]:
+def images_of(run: Run, metadata: ModelMetadata) -> Target[Any, Any]:
     """A run's images for its model, split as its record says, whose test images and masks have not changed since."""
     config = config_of_run(FinetuneConfig, run.folder)
     kind = target_class(config.target)
@@ -66,7 +66,7 @@ def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Ta
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on", "name some with --dataset", path=path)
     try:
-        begun_in = runs.Run(path.parent).begun_in  # where it lies in its run's folder
+        begun_in = Run(path.parent).begun_in  # where it lies in its run's folder
         data = parse_config(LabelledData, metadata.data, source="metadata", of_a_run=True, begun_in=begun_in)
         target = kind.open(data, model=metadata)
     except SimclrsegError as error:
@@ -83,7 +83,7 @@ def as_found_from_here(metadata: ModelMetadata, folder: Path) -> ModelMetadata:
     """The same of a model in a folder, whose own photos may be named as they were from where its run was begun."""
     if not isinstance(name := metadata.data.get("dataset"), str):
         return metadata
-    tree, begun_in = {"dataset": name}, runs.Run(folder).begun_in
+    tree, begun_in = {"dataset": name}, Run(folder).begun_in
     own = parse_config(LabelledData, tree, source="metadata", of_a_run=True, begun_in=begun_in)
     return metadata.model_copy(update={"data": {**metadata.data, "dataset": own.name}})
 

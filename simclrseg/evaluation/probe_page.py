@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simclrseg import runs
 from simclrseg.charts.html import Html, drawn, element
 from simclrseg.evaluation.page import Part, all_images, cards, drawn_picture, page, picture, remark, section, table
 from simclrseg.evaluation.probed import Probed, ProbedSeveral
@@ -15,6 +14,7 @@ from simclrseg.evaluation.results import signed
 from simclrseg.evaluation.scored import seconds_of
 from simclrseg.images.resizing import resize_image
 from simclrseg.methods.base import method_of
+from simclrseg.runs.run import Run
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.wording import duration, words, written
 from simclrseg.system.files import write_text
@@ -218,7 +218,7 @@ def _training(one: Probed, identifier: str) -> list[Html]:
         "started from": metadata.pretrained or "random weights",
     }
     if found.config:
-        batch_size = runs.Run(found.path).environment.get("batch_size", found.config.training.batch_size)
+        batch_size = Run(found.path).environment.get("batch_size", found.config.training.batch_size)
         facts |= {"batch size": batch_size, "seed": found.config.run.seed}
         facts["time"] = duration(seconds_of(found.path))
     rows = [{"fact": name, "value": written(value)} for name, value in facts.items() if value not in (None, "")]

@@ -15,7 +15,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
-from simclrseg import runs
 from simclrseg.charts.chart import read_table
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
@@ -26,7 +25,10 @@ from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.tiling import Predict
 from simclrseg.knobs.parsing import config_of_run, dump_config
 from simclrseg.metadata import ModelMetadata
-from simclrseg.runs import MODEL_FILE
+from simclrseg.runs.claim import claim, discarded_unless_started
+from simclrseg.runs.find import find_run, line_of_newer, newest_run
+from simclrseg.runs.names import LONGEST_NAME, MODEL_FILE, NAME
+from simclrseg.runs.run import Run, finish, record_facts, runs_option
 from simclrseg.scores.pixels import Resolution
 from simclrseg.system import log_file
 from simclrseg.system.files import write_text
@@ -142,18 +144,18 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
     return Scored(kind, path, label, learner, predict, metadata, target, data.split, indices, test_hash, size)
 
 
-def model_run(root: Path, name: str | None) -> runs.Run:
+def model_run(root: Path, name: str | None) -> Run:
     """The fine-tuned run of that name or folder, or the newest one; RunError if it holds no model."""
     if name is None:
-        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
-        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy=f"`{command}` makes one")
-    run = runs.find(root, "finetune", name)
+        command = f"simclrseg finetune --dataset FOLDER{runs_option(root)}"
+        return newest_run(root, "finetune", holding=MODEL_FILE, remedy=f"`{command}` makes one")
+    run = find_run(root, "finetune", name)
     if not run.holds(MODEL_FILE):
         command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
         if run.started and not run.finished:
             command = run.command("finetune --resume")
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
-    if line := runs.line_of_newer(run, "finetune", holding=MODEL_FILE):
+    if line := line_of_newer(run, "finetune", holding=MODEL_FILE):
         log.info(line)
     return run
 
@@ -251,7 +253,7 @@ def origin_of(scored: Scored, root: Path) -> dict[str, Any]:
     name = config_of_run(FinetuneConfig, folder).model.pretrained
     if name == "none":
         facts["pretraining_seconds"] = 0.0
-    elif file := began_with(runs.Run(folder), name, root=root):
+    elif file := began_with(Run(folder), name, root=root):
         facts["pretraining_seconds"] = seconds_of(file.parent)
     return facts
 
@@ -266,7 +268,7 @@ def seconds_of(folder: Path) -> float | None:
 
 def batch_size_of(asked: int | Literal["auto"], folder: Path) -> int:
     """Images per forward pass; where nobody names a number, not more than the memory held in training."""
-    return asked if asked != "auto" else min(AT_ONCE, runs.Run(folder).environment.get("micro_batch", AT_ONCE))
+    return asked if asked != "auto" else min(AT_ONCE, Run(folder).environment.get("micro_batch", AT_ONCE))
 
 
 @contextmanager
@@ -279,7 +281,7 @@ def sized(batch_size: int) -> Iterator[None]:
 
 def _as_name(text: str) -> str:
     """A text as far as the name of a run can hold it."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text)[: runs.LONGEST_NAME].strip("-._+") or "model"
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text)[:LONGEST_NAME].strip("-._+") or "model"
 
 
 @contextmanager
@@ -289,19 +291,19 @@ def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iter
     Args:
         name: of what is scored, whose file or folder may be called as no run can be.
     """
-    run = runs.claim(Path(config.console.runs), "evaluate", _as_name(name))
+    run = claim(Path(config.console.runs), "evaluate", _as_name(name))
     command = shlex.join(["simclrseg", *sys.argv[1:]])
-    with runs.discarded_unless_started(run), log_file.kept(run.folder, command):
+    with discarded_unless_started(run), log_file.kept(run.folder, command):
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
+        record_facts(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
         write_text(run.folder / "config.yaml", dump_config(config))
         yield run.folder
-        runs.finish(run)
+        finish(run)
 
 
 def own_folder(report: Path, number: int, name: str, path: Path) -> Path:
     """Make the folder of one of several models in a report: its name, or where that cannot be, its number from 1."""
-    usable = runs.NAME.fullmatch(name) and not OWN.fullmatch(name)
+    usable = NAME.fullmatch(name) and not OWN.fullmatch(name)
     folder = report / (name if usable else f"{number}-{path.stem}")
     folder.mkdir(exist_ok=True)
     return folder

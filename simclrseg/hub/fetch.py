@@ -21,7 +21,7 @@ from simclrseg.errors import HubError
 from simclrseg.hub import store
 from simclrseg.hub.table import Source, stays_inside
 from simclrseg.hub.trouble import NO_ANSWERS, no_hub, one_line, place_of, raise_refusal
-from simclrseg.runs import WEIGHTS
+from simclrseg.runs.names import WEIGHTS
 from simclrseg.system.files import make_folder, output_error, sha256_of, write_text, writing
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from simclrseg.hub.table import Source, stays_inside
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
 from simclrseg.system.files import make_folder, replacing, sha256_of, write_text
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from simclrseg.errors import HubError, UnknownName, UsageError, suggestion
 from simclrseg.hub.imagenet import IMAGENET
-from simclrseg.runs import BACKBONE_FILE
+from simclrseg.runs.names import BACKBONE_FILE
 
 NAMESPACE = "simclrseg"
 NAMESPACE_VARIABLE = "SIMCLRSEG_HUB_NAMESPACE"

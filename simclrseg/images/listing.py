@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from simclrseg.errors import DataError, some
-from simclrseg.runs import ENVIRONMENT, Run
+from simclrseg.runs.names import ENVIRONMENT
+from simclrseg.runs.run import Run
 from simclrseg.system.files import why_not_a_file
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, p
 from simclrseg.knobs.sections import Section, alternatives
 from simclrseg.knobs.values import BEGUN_IN, OF_A_RUN
 from simclrseg.registry import canonical
-from simclrseg.runs import Run
+from simclrseg.runs.run import Run
 from simclrseg.system.content import BadContent, read_yaml
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.errors import suggestion
 from simclrseg.models import BACKBONES
 from simclrseg.registry import canonical
-from simclrseg.runs import RESERVED
+from simclrseg.runs.names import RESERVED
 
 OF_A_RUN = "of_a_run"
 """Key of pydantic's context: these are the stored values of a run."""

@@ -22,7 +22,7 @@ from simclrseg.models.foreign import Found, find_encoder, parts_beyond
 from simclrseg.models.pickles import read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
-from simclrseg.runs import PICKLES
+from simclrseg.runs.names import PICKLES
 from simclrseg.system import checksum
 from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_no_model, why_not_a_file
 from simclrseg.text import in_one_line

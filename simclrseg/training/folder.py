@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 import torch
 
 import simclrseg
-from simclrseg import runs
 from simclrseg.data.seen import kept
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.knobs.parsing import config_of_run, dump_config
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE
+from simclrseg.runs.claim import claim, discarded_unless_started, lock
+from simclrseg.runs.find import find_run
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, Kind
+from simclrseg.runs.run import Run, record_facts, runs_option, source_commit
 from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text
 from simclrseg.text import without_secrets
@@ -36,7 +38,7 @@ PROLONGED = "prolonged"
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-def resumed_run(kind: runs.Kind, config: Config) -> tuple[runs.Run | None, Config]:
+def resumed_run(kind: Kind, config: Config) -> tuple[Run | None, Config]:
     """The run to continue, or None for a new one; and the configuration, in which ``epochs`` are a number then.
 
     Where it goes on for more epochs than it was made with, what it has done stays done.
@@ -47,7 +49,7 @@ def resumed_run(kind: runs.Kind, config: Config) -> tuple[runs.Run | None, Confi
     """
     if config.run.resume is None:
         return None, config
-    run = runs.find(Path(config.console.runs), kind, config.run.resume)
+    run = find_run(Path(config.console.runs), kind, config.run.resume)
     if config.run.overwrite:
         raise UsageError(
             f"--resume goes on with run {run.name!r}, and --overwrite begins one anew",
@@ -84,7 +86,7 @@ def resumed_run(kind: runs.Kind, config: Config) -> tuple[runs.Run | None, Confi
     return run, config.prolonging(stored.of_length(epochs)) if longer else config.of_length(epochs)
 
 
-def start_anew(run: runs.Run, state: Path | None = None) -> str:
+def start_anew(run: Run, state: Path | None = None) -> str:
     """Advice where a run cannot go on: a new one like it, from its weights where it has some; the old one stays.
 
     Args:
@@ -97,27 +99,27 @@ def start_anew(run: runs.Run, state: Path | None = None) -> str:
         start = f" {option} {folder}"
     elif state is not None:
         start = f" {option} {shlex.quote(str(state))} --backbone {run.recorded('encoder')}"
-    return f"start a new run with `simclrseg {run.kind} --config {folder}{start}{runs.option(run.root)}`"
+    return f"start a new run with `simclrseg {run.kind} --config {folder}{start}{runs_option(run.root)}`"
 
 
-def epochs_of(run: runs.Run, stored: TrainingConfig) -> int:
+def epochs_of(run: Run, stored: TrainingConfig) -> int:
     """The epochs of a run: those of its configuration, or what ``auto`` became."""
     return int(run.recorded("epochs") if stored.training.epochs == "auto" else stored.training.epochs)
 
 
 @contextmanager
 def open_run(
-    kind: runs.Kind,
+    kind: Kind,
     config: TrainingConfig,
     *,
-    resumed: runs.Run | None = None,
+    resumed: Run | None = None,
     name: str,
     machine: Machine,
     images: Sequence[str],
     truth: str = "",
     fingerprint: str = "",
     **facts: Any,
-) -> Iterator[runs.Run]:
+) -> Iterator[Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
 
     A new run that fails before its first checkpoint leaves no folder behind. Of several processes the first does all
@@ -133,14 +135,12 @@ def open_run(
     """
     digest = hash_of_names(images)
     if not distributed.is_main():
-        theirs = runs.Run(distributed.from_main(Path))
+        theirs = Run(distributed.from_main(Path))
         if config.run.resume is not None:
             _take_up_threads(theirs)
         yield theirs
         return
-    run = resumed or runs.claim(
-        Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite
-    )
+    run = resumed or claim(Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite)
     began = run.environment
     if resumed is not None and began.get("photos_hash", digest) != digest:
         raise DataError(
@@ -160,20 +160,20 @@ def open_run(
     if resumed is not None:
         _check_content(run, began.get("fingerprint", ""), fingerprint)
     command = without_secrets(shlex.join(["simclrseg", *sys.argv[1:]]))
-    with runs.lock(run), runs.discarded_unless_started(run), log_file.kept(run.folder, command):
+    with lock(run), discarded_unless_started(run), log_file.kept(run.folder, command):
         if resumed is not None:
             _take_up_threads(run)
             _record_prolonging(run, config)
         else:
             write_text(run.folder / "config.yaml", dump_config(config))
-        runs.record(
+        record_facts(
             run,
             kind=kind,
             command=command,
             folder=began.get("folder") or os.getcwd(),
             started=began.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
             version=simclrseg.__version__,
-            commit=runs.source_commit(),
+            commit=source_commit(),
             python=platform.python_version(),
             torch=torch.__version__,
             device=str(machine.device),
@@ -192,7 +192,7 @@ def open_run(
         yield run
 
 
-def _check_content(run: runs.Run, before: str, now: str) -> None:
+def _check_content(run: Run, before: str, now: str) -> None:
     """Refuse to go on with other photos under the names of those that a run began with; warn where a few are other."""
     same, of = kept(before, now)
     other = f"{of - same:,} of {of:,} photos that were looked at"
@@ -214,16 +214,16 @@ def hash_of_names(images: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(images).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _record_prolonging(run: runs.Run, config: TrainingConfig) -> None:
+def _record_prolonging(run: Run, config: TrainingConfig) -> None:
     """Note that a run gets more epochs, where it does; at which step, ``train`` finds out."""
     epochs = config.training.epochs
     if epochs != "auto" and epochs > epochs_of(run, config_of_run(type(config), run.folder)):
         past = run.environment.get(PROLONGED, [])
-        runs.record(run, finished=None, **{PROLONGED: [*past, {"epochs": epochs, "from_step": None}]})
+        record_facts(run, finished=None, **{PROLONGED: [*past, {"epochs": epochs, "from_step": None}]})
         write_text(run.folder / "config.yaml", dump_config(config))  # last: without a new schedule it would be wrong
 
 
-def first_step(run: runs.Run, step: int) -> int:
+def first_step(run: Run, step: int) -> int:
     """The step from which the schedule runs: 0, or where the run got more epochs.
 
     Args:
@@ -236,11 +236,11 @@ def first_step(run: runs.Run, step: int) -> int:
     if known is None or known > step:
         past = [*past[:-1], past[-1] | {"from_step": step}]
         if distributed.is_main():
-            runs.record(run, **{PROLONGED: past})
+            record_facts(run, **{PROLONGED: past})
     return int(past[-1]["from_step"])
 
 
-def _take_up_threads(run: runs.Run) -> None:
+def _take_up_threads(run: Run) -> None:
     """Compute with as many threads as a resumed run began with: sums depend on how they are split."""
     if run.environment.get("processes") == distributed.world_size():
         torch.set_num_threads(run.environment.get("threads", torch.get_num_threads()))

@@ -14,7 +14,7 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written, check_meaning
 from simclrseg.knobs.values import Common, Completes, Transient
-from simclrseg.runs import NAME
+from simclrseg.runs.names import NAME
 
 AUTO_EPOCHS = 30
 AUTO_STEPS = 1_500

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import torch
 
-from simclrseg import runs
 from simclrseg.engine.footprint import Footprint, free_memory, largest_micro_batch
 from simclrseg.engine.runtime import choose_device, choose_precision, describe
 from simclrseg.knobs.sections import Hardware
+from simclrseg.runs.run import Run
 from simclrseg.system import distributed
 from simclrseg.system.hardware import cpu_cores
 
@@ -39,7 +39,7 @@ def prepare_machine(hardware: Hardware, precision: str = "auto") -> Machine:
     return Machine(device, precision, hardware.workers or cores)
 
 
-def as_begun(machine: Machine, resumed: runs.Run | None) -> Machine:
+def as_begun(machine: Machine, resumed: Run | None) -> Machine:
     """The same with the number format in which a resumed run began, whatever ``auto`` would be here."""
     begun = resumed.environment.get("precision") if resumed else None
     if begun in (None, machine.precision):

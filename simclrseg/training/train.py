@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.data.loader import Loader
 from simclrseg.engine import OPTIMIZERS, SCHEDULES
@@ -40,6 +39,8 @@ from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
 from simclrseg.engine.timing import StepTime, step_time
 from simclrseg.errors import Interrupted, OutOfMemory, SimclrsegError, Terminated, TrainingError, UsageError
+from simclrseg.runs.names import Kind
+from simclrseg.runs.run import Run, finish, record_facts
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.training.curves import training_curves
@@ -76,15 +77,15 @@ class Session(Generic[Config]):
         requested: the configuration to store, where that of ``config`` is what became of it.
     """
 
-    kind: runs.Kind
+    kind: Kind
     config: Config
     machine: Machine
     loggers: Sequence[MakeLogger] = ()
-    resumed: runs.Run | None = None
+    resumed: Run | None = None
     requested: Config | None = None
 
     @classmethod
-    def begin(cls, kind: runs.Kind, config: Config) -> Self:
+    def begin(cls, kind: Kind, config: Config) -> Self:
         """Meet the other processes, choose device and number format, and find the run to continue."""
         machine = prepare_machine(config.hardware, config.hardware.precision)
         loggers = [logger(name) for name in dict.fromkeys(config.run.log)]
@@ -110,7 +111,7 @@ class Trainer:
         UsageError: if batch norm cannot take the micro-batch that was asked for.
     """
 
-    run: runs.Run
+    run: Run
     micro_batch: int
 
     def __init__(
@@ -141,7 +142,7 @@ class Trainer:
             )
 
     @contextmanager
-    def open(self, *, name: str, images: Sequence[str], **facts: Any) -> Iterator[runs.Run]:
+    def open(self, *, name: str, images: Sequence[str], **facts: Any) -> Iterator[Run]:
         """Claim the run's folder, as ``open_run``, and choose the micro-batch."""
         session = self.session
         with open_run(
@@ -158,7 +159,7 @@ class Trainer:
         ) as self.run:
             self.micro_batch = self._choose_micro_batch(self.run.environment)
             if distributed.is_main():
-                runs.record(self.run, micro_batch=self.micro_batch)
+                record_facts(self.run, micro_batch=self.micro_batch)
             yield self.run
 
     def rehearse(self, *, files: int) -> DryRun:
@@ -362,7 +363,7 @@ class Trainer:
                 yield
                 curves = training_curves(self.run.folder / "metrics.csv", before or {}, chosen=chosen)
                 plots.charts(curves, self.run.folder / "curves.png")
-                runs.finish(self.run)
+                finish(self.run)
         except OutOfMemory:
             raise
         except SimclrsegError as error:

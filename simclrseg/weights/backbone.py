@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 import simclrseg
-from simclrseg import runs
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs.parsing import read_config_file
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import portable, save_weights
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.run import Run, source_commit
 
 SEEN_FILE = "seen.txt"
 """The record of the images that a run trains on, which its weights will carry; see data/seen.py."""
@@ -60,7 +60,7 @@ def save_backbone(
         doubts=tuple(doubts),
         epochs=epochs,
         version=simclrseg.__version__,
-        commit=runs.source_commit(),
+        commit=source_commit(),
         **{name: facts[name] for name in _IN_METADATA if name in facts},  # older runs say less
     )
     prefix, decoder = facts["encoder_prefix"], facts["decoder"]
@@ -72,7 +72,7 @@ def save_backbone(
     return metadata
 
 
-def save_unfinished(run: runs.Run) -> Path:
+def save_unfinished(run: Run) -> Path:
     """Write what was trained as the last checkpoint of an interrupted pretraining has it."""
     state = Checkpoints(run.folder / "checkpoints").load_last()
     assert state is not None  # the caller has seen the checkpoint
@@ -82,7 +82,7 @@ def save_unfinished(run: runs.Run) -> Path:
     return run.folder / BACKBONE_FILE
 
 
-def _older_facts(run: runs.Run) -> dict[str, Any]:
+def _older_facts(run: Run) -> dict[str, Any]:
     """Facts that runs of version 0.1.0 have in their ``config.yaml`` alone, or leave out."""
     tree = read_config_file(run.folder / "config.yaml", "pretrain")
     data, model = tree["data"], tree["model"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from simclrseg import runs
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.data.datasets.entries import Companion
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import PUBLISHED
+from simclrseg.runs.find import find_pretraining
+from simclrseg.runs.names import RESERVED
 
 FOLDER = "labelled"
 LABELLED = {
@@ -77,7 +78,7 @@ def check_before_fetching(name: str, task: str, *, root: Path) -> None:
     """
     if name == "none":
         labelled_set(name, "", task)
-    elif name in PUBLISHED and (name in runs.RESERVED or not runs.find_pretraining(root, name, allow_unfinished=True)):
+    elif name in PUBLISHED and (name in RESERVED or not find_pretraining(root, name, allow_unfinished=True)):
         labelled_set(name, PUBLISHED[name].dataset, task)
 
 

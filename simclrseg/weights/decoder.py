@@ -10,7 +10,7 @@ from torch import nn
 
 from simclrseg.errors import UsageError
 from simclrseg.models.weights import LoadReport, load_backbone, read_metadata
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
 from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)

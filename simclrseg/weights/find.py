@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from simclrseg import runs
 from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import FOUNDATIONS, HF, PUBLISHED, find, parse_address, same_encoder
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.registry import canonical
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
+from simclrseg.runs.find import find_pretraining, list_runs
+from simclrseg.runs.names import BACKBONE_FILE, ENVIRONMENT, MODEL_FILE, RESERVED, WEIGHTS
+from simclrseg.runs.run import Run, runs_option
 from simclrseg.system.content import read_json
 from simclrseg.system.files import why_not_a_file
 from simclrseg.weights.backbone import save_unfinished
@@ -74,7 +75,7 @@ def find_pretrained(
     """
     if name == "none":
         return Pretrained("none", None)
-    if name in runs.RESERVED:
+    if name in RESERVED:
         entry = find(name, encoder=encoder)
         if name in FOUNDATIONS:
             log.info(
@@ -87,14 +88,14 @@ def find_pretrained(
         return Pretrained(source.repo_id.split("/")[1], fetch(source))
     if is_path(name):
         return _from_path(Path(name), option)
-    run = runs.find_pretraining(root, name, allow_unfinished=allow_unfinished)
+    run = find_pretraining(root, name, allow_unfinished=allow_unfinished)
     if run is not None:
         file = run.folder / BACKBONE_FILE if run.finished else save_unfinished(run)
         return _announced(Pretrained(name, file), run)
     if (name := canonical(name, PUBLISHED)) in PUBLISHED:
         entry = find(name)
         try:
-            return Pretrained(name, backbone_file(replace(entry, make=entry.make + runs.option(root))))
+            return Pretrained(name, backbone_file(replace(entry, make=entry.make + runs_option(root))))
         except HubError as error:
             raise HubError(
                 f"{option} {name}: no such run in {root / 'pretrain'}, and {error}",
@@ -104,9 +105,9 @@ def find_pretrained(
     if any(file.is_file() for file in _weights_in(Path(name))):  # of a folder without a stroke, such as the current one
         return _from_path(Path(name), option)
     if command := make(name):
-        remedy = f"make it with `{command}{runs.option(root)}`"
+        remedy = f"make it with `{command}{runs_option(root)}`"
     else:
-        remedy = suggestion(name, ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *PUBLISHED])
+        remedy = suggestion(name, ["none", *(run.name for run in list_runs(root, "pretrain")), *PUBLISHED])
     raise RunError(
         f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}",
         remedy,
@@ -152,7 +153,7 @@ def encoder_of(
     return source.encoder
 
 
-def begun_with(run: runs.Run | None) -> Pretrained | None:
+def begun_with(run: Run | None) -> Pretrained | None:
     """The start of a run to resume, by its ``LOAD_REPORT``: its state holds the weights, whose file may be gone.
 
     Returns:
@@ -168,14 +169,14 @@ def begun_with(run: runs.Run | None) -> Pretrained | None:
         return None
 
 
-def recorded_file(pretrained: Pretrained, resumed: runs.Run | None) -> str | None:
+def recorded_file(pretrained: Pretrained, resumed: Run | None) -> str | None:
     """The value of ``PRETRAINED_FILE``; a resumed run keeps the one that it began with."""
     if resumed is not None:
         return resumed.environment.get(PRETRAINED_FILE)
     return os.path.abspath(pretrained.file) if pretrained.file is not None else None
 
 
-def began_with(run: runs.Run, name: str, *, root: Path) -> Path | None:
+def began_with(run: Run, name: str, *, root: Path) -> Path | None:
     """The weights that a fine-tuned run began with; None where they are not at hand, for nothing is fetched.
 
     Of a run of an older version, which did not record them, it is what the name stood for when the run started.
@@ -192,20 +193,20 @@ def began_with(run: runs.Run, name: str, *, root: Path) -> Path | None:
         files = [Path(name), *_weights_in(Path(name))]
     else:
         numbered = re.compile(re.escape(name) + r"(-\d+)?")
-        candidates = [other for other in runs.list_runs(root, "pretrain") if numbered.fullmatch(other.name)]
+        candidates = [other for other in list_runs(root, "pretrain") if numbered.fullmatch(other.name)]
         files = [other.folder / BACKBONE_FILE for other in candidates if other.finished]
     return next((file for file in files if file.is_file() and not _finished_after(file, started)), None)
 
 
 def _finished_after(file: Path, moment: str | None) -> bool:
     """Whether the run that a file lies in finished later: then the file is another, or was not yet what it is."""
-    finished = runs.Run(file.parent).finished
+    finished = Run(file.parent).finished
     return bool(moment and finished and finished[:19] > moment[:19])  # to the second
 
 
 def is_of_the_hub(name: str) -> bool:
     """Whether a name of weights is the Hub's and never a run's, so that they can be fetched again."""
-    return (name in runs.RESERVED and name != "none") or name.startswith(HF)
+    return (name in RESERVED and name != "none") or name.startswith(HF)
 
 
 def tell_loaded(label: str, report: LoadReport) -> None:
@@ -231,7 +232,7 @@ def _from_path(path: Path, option: str) -> Pretrained:
     if path.is_dir():
         for file in _weights_in(path):
             if file.is_file():
-                return _announced(Pretrained(runs.Run(path).name, file), runs.Run(path))
+                return _announced(Pretrained(Run(path).name, file), Run(path))
         others = sorted(str(path / name) for name in os.listdir(path) if name.endswith(WEIGHTS))
         raise RunError(
             f"{option} {path}: the folder holds no {BACKBONE_FILE}",
@@ -246,12 +247,12 @@ def _from_path(path: Path, option: str) -> Pretrained:
     return Pretrained(path.stem.removesuffix(".pth"), path)  # of x.pth.tar x
 
 
-def _announced(pretrained: Pretrained, run: runs.Run) -> Pretrained:
+def _announced(pretrained: Pretrained, run: Run) -> Pretrained:
     """Say which file it is: a name may stand for several runs, and a folder hold what was fetched."""
     count = pretrained.metadata.epochs if pretrained.metadata else 0
     epochs = f", {count} epoch{'' if count == 1 else 's'}" if pretrained.metadata else ""
     age = ""
-    if run.holds(runs.ENVIRONMENT):
+    if run.holds(ENVIRONMENT):
         age = f", finished {_ago(run.finished)}" if run.finished else ", of a run that was interrupted"
     log.info(f"pretrained weights: {pretrained.file}{epochs}{age}")
     return pretrained

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from simclrseg import runs
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.errors import UsageError
 from simclrseg.hub.push import check_access, push
@@ -15,7 +14,8 @@ from simclrseg.knobs.parsing import dump_config, parse_config, stored_values
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import Completes
 from simclrseg.metadata import ModelMetadata
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.run import Run
 from simclrseg.system.files import write_text
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following
@@ -43,12 +43,12 @@ def check_push(repository: str, token: str | None, *, format: str) -> str:
     return check_access(repository, token)
 
 
-def file_to_publish(run: runs.Run) -> Path:
+def file_to_publish(run: Run) -> Path:
     """The file that ``export`` writes where none is named: in a folder of its own, with the card."""
     return run.folder / FOLDER / _name(run)
 
 
-def card_beside(run: runs.Run, file: Path) -> Path:
+def card_beside(run: Run, file: Path) -> Path:
     """The model card of a file that ``export`` writes."""
     return file.with_name(CARD) if file.parent == run.folder / FOLDER else file.with_suffix(".md")
 
@@ -91,7 +91,7 @@ _PATHS = {"datasets": _dataset, "pretrained": _weights, "files": _file, "folders
 
 
 def publish(
-    run: runs.Run,
+    run: Run,
     file: Path,
     metadata: ModelMetadata,
     recipe: str,
@@ -134,5 +134,5 @@ def publish(
     )
 
 
-def _name(run: runs.Run) -> str:
+def _name(run: Run) -> str:
     return BACKBONE_FILE if run.kind == "pretrain" else MODEL_FILE

@@ -90,9 +90,9 @@ def compare(folder: Path) -> dict[str, Any]:
     """Differences of the typical photos' IoU from the random ones', with intervals over photos and seeds."""
     from dataclasses import replace
 
-    from simclrseg import runs
     from simclrseg.evaluation.opened import images_of, target_of
-    from simclrseg.runs import MODEL_FILE
+    from simclrseg.runs.names import MODEL_FILE
+    from simclrseg.runs.run import Run
     from simclrseg.scores.estimates import differences_over_seeds, draws
     from simclrseg.targets.base import Scoring
     from simclrseg.targets.learner import predictor
@@ -101,7 +101,7 @@ def compare(folder: Path) -> dict[str, Any]:
     scores: dict[str, list[Any]] = {"typical": [], "random": []}
     for kind, found in scores.items():
         for seed in SEEDS:
-            run = runs.Run(folder / "finetune" / f"{kind}-s{seed}")
+            run = Run(folder / "finetune" / f"{kind}-s{seed}")
             learner, metadata = target_of(run).load(run.folder / MODEL_FILE)
             target = images_of(run, metadata)
             predict = predictor(learner, here, batch_size=32)

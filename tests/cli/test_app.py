@@ -306,7 +306,7 @@ def test_a_signal_after_the_last_step_says_how_the_run_is_finished(run, recipe, 
     import torch
 
     from simclrseg.commands.preparation import prepare
-    from simclrseg.runs import Run
+    from simclrseg.runs.run import Run
     from simclrseg.training.machine import Machine
     from simclrseg.training.train import Session, Trainer
 

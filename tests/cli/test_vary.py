@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from simclrseg import runs
 from simclrseg.cli.app import main
 from simclrseg.cli.vary import vary
 from simclrseg.config import CONFIGS
 from simclrseg.errors import GateError, Interrupted, RunError, SimclrsegError, TrainingError, UsageError
+from simclrseg.runs.run import Run, finish, record_facts
 from tests.engine.small import same
 from tests.processes import Simclrseg
 
@@ -44,7 +44,7 @@ class Trainings:
         if words[0] == "evaluate":
             return 0, "the table\n"
         name = self.name_of(words)
-        run = runs.Run(Path("runs", words[0], name))
+        run = Run(Path("runs", words[0], name))
         if "--resume" not in words:
             text = io.StringIO()
             with redirect_stdout(text), pytest.raises(SystemExit):
@@ -54,10 +54,10 @@ class Trainings:
             (run.folder / "config.yaml").write_text(text.getvalue())
             (run.folder / "metrics.csv").write_text("epoch,train_loss,val_knn\n1,2.5,0.5\n")
             (run.folder / "timing.csv").write_text("epoch,step,seconds\n1,10,61\n")
-            runs.record(run, kind=words[0], test_hash="same" if words[0] == "finetune" else None)
+            record_facts(run, kind=words[0], test_hash="same" if words[0] == "finetune" else None)
         if code := self.codes.get(name, 0):
             return code, ""
-        runs.finish(run)
+        finish(run)
         return 0, ""
 
     @staticmethod

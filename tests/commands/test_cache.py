@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS
@@ -20,6 +19,9 @@ from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.split_file import SPLIT_FILE
 from simclrseg.errors import UsageError
 from simclrseg.knobs.parsing import dump_config, parse_config
+from simclrseg.runs.claim import claim
+from simclrseg.runs.names import CHECKPOINT
+from simclrseg.runs.run import record_facts
 from simclrseg.system.files import write_text
 from simclrseg.targets.segment.examination import open_masks
 from tests.data.fakes import photo
@@ -114,11 +116,11 @@ def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise
     from simclrseg.training.folder import resumed_run
 
     config = pretraining(photos)
-    run = runs.claim(Path(config.console.runs), "pretrain", "begun")
-    runs.record(run, started="now")
+    run = claim(Path(config.console.runs), "pretrain", "begun")
+    record_facts(run, started="now")
     write_text(run.folder / "config.yaml", dump_config(config))
-    (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
-    (run.folder / runs.CHECKPOINT).touch()
+    (run.folder / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
+    (run.folder / CHECKPOINT).touch()
 
     def resumed(**data: Any) -> PretrainConfig:
         asked = pretraining(photos, **data)

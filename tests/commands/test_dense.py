@@ -24,7 +24,7 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import read_metadata
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained
 from tests.small import HARDWARE

@@ -18,7 +18,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from simclrseg import runs as run_folders
 from simclrseg.cli.summary import summary
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.data.split_file import SPLIT_FILE
@@ -27,7 +26,8 @@ from simclrseg.evaluation.opened import open_exported
 from simclrseg.evaluation.results import Report
 from simclrseg.evaluation.scored import OWN
 from simclrseg.knobs.parsing import parse_config
-from simclrseg.runs import MODEL_FILE, ONNX_FILE
+from simclrseg.runs.names import MODEL_FILE, ONNX_FILE
+from simclrseg.runs.run import Run, record_facts
 from simclrseg.scores.gallery import WORST
 from simclrseg.targets.base import elsewhere
 from tests.exporters.small import with_props
@@ -57,7 +57,7 @@ def copied(run: Path, folder: Path, *, noise: float = 0.0, **data: Any) -> Path:
     (folder / "config.yaml").write_text(text)
     if data:
         (folder / SPLIT_FILE).unlink()
-        run_folders.record(run_folders.Run(folder), test_hash=None)
+        record_facts(Run(folder), test_hash=None)
     return folder
 
 

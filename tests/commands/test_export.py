@@ -14,7 +14,6 @@ import onnx
 import pytest
 import torch
 
-from simclrseg import runs
 from simclrseg.cli.app import app, main
 from simclrseg.commands.export import export, next_command, output_of
 from simclrseg.commands.inspect import inspect
@@ -28,7 +27,7 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata, read_weights
-from simclrseg.runs import Run
+from simclrseg.runs.run import Run
 from tests.exporters.small import with_props
 from tests.readme import GUIDE, words
 from tests.small import evaluated
@@ -72,7 +71,7 @@ def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, tmp_pa
 
 
 def test_int8_is_calibrated_on_training_photos_and_checked_on_others(pipeline):
-    run = runs.Run(pipeline.finetuned.run)
+    run = Run(pipeline.finetuned.run)
     metadata, photos = read_metadata(pipeline.finetuned.model), open_dataset("shapes")
     found = export_images.images_of_run(run, metadata, (32, 32), calibrated=True, needed_by=None)
     learned = {*json.loads((run.folder / "split.json").read_text())["train"]}

@@ -24,7 +24,8 @@ from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata, save_weights
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, Run
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE, ONNX_FILE
+from simclrseg.runs.run import Run
 from simclrseg.targets.segment.target import SegmentationTarget
 from tests.folders import write
 from tests.observers import stop_at

@@ -21,7 +21,7 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.label_next import LabelNext
 from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.weights import read_weights, save_weights
-from simclrseg.runs import MODEL_FILE
+from simclrseg.runs.names import MODEL_FILE
 from simclrseg.targets.segment.target import SegmentationTarget
 from tests.folders import write
 from tests.images.geotiffs import NODATA, UTM, geotiff

@@ -27,7 +27,7 @@ from simclrseg.data.seen import image_hashes, overlap, warn_if_seen
 from simclrseg.errors import DataError, Interrupted, UsageError
 from simclrseg.metadata import IMAGENET_MEAN
 from simclrseg.models.weights import read_metadata, read_weights
-from simclrseg.runs import BACKBONE_FILE, ENVIRONMENT, MODEL_FILE
+from simclrseg.runs.names import BACKBONE_FILE, ENVIRONMENT, MODEL_FILE
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session
 from tests.data.datasets.patches import write_patch

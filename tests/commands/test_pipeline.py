@@ -21,7 +21,7 @@ from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, read_weights
-from simclrseg.runs import Run
+from simclrseg.runs.run import Run
 from tests.folders import write_noise
 from tests.observers import stop_at
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, evaluated, in_runs
@@ -259,7 +259,7 @@ def test_a_pretraining_on_fewer_photos_than_a_batch_takes_them_all_and_says_so(t
 
 
 def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
-    from simclrseg.runs import dataset_label
+    from simclrseg.runs.names import dataset_label
 
     assert dataset_label("shapes") == "shapes"
     assert dataset_label("my set ü/?") == "my-set"

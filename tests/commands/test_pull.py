@@ -25,7 +25,7 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
-from simclrseg.runs import BACKBONE_FILE
+from simclrseg.runs.names import BACKBONE_FILE
 from simclrseg.weights.shipped import PETS
 
 OURS = PUBLISHED["pets"].source("me").repo_id

@@ -27,7 +27,7 @@ from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import IMAGENET_MEAN, ModelMetadata
 from simclrseg.models.backbones import build_backbone, stages
 from simclrseg.models.weights import read_metadata, save_weights
-from simclrseg.runs import MODEL_FILE, ONNX_FILE
+from simclrseg.runs.names import MODEL_FILE, ONNX_FILE
 from simclrseg.system import distributed
 from tests.folders import write
 from tests.observers import stop_at

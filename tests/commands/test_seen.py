@@ -10,7 +10,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import Overlap, image_hashes, overlap
 from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.weights import read_metadata
-from simclrseg.runs import BACKBONE_FILE
+from simclrseg.runs.names import BACKBONE_FILE
 from tests.data.fakes import photo
 from tests.folders import write
 from tests.small import HARDWARE

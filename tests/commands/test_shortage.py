@@ -33,7 +33,8 @@ from simclrseg.errors import (
 from simclrseg.evaluation.scored import model_run
 from simclrseg.methods.reconstruction.method import Reconstruction
 from simclrseg.models.weights import read_weights
-from simclrseg.runs import MODEL_FILE, ONNX_FILE, Run
+from simclrseg.runs.names import MODEL_FILE, ONNX_FILE
+from simclrseg.runs.run import Run
 from simclrseg.targets.classify.target import Classification
 from simclrseg.targets.segment.learner import Segmentation
 from simclrseg.training import train as training

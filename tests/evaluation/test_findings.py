@@ -23,7 +23,7 @@ from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.evaluation.detection import energy
 from simclrseg.evaluation.results import Report
 from simclrseg.knobs.parsing import parse_config
-from simclrseg.runs import Run, record
+from simclrseg.runs.run import Run, record_facts
 from simclrseg.scores.confidences import Confidences
 from simclrseg.targets.classify.target import ClassificationTarget
 from tests.folders import write_colours
@@ -204,7 +204,7 @@ def test_pretraining_stands_between_random_weights_and_fine_tuning(segmented):
 def test_weights_that_are_gone_are_not_drawn_and_no_others_are(pipeline: Pipeline, tmp_path, caplog):
     assert Run(pipeline.finetuned.run).environment["pretrained_file"] == str(pipeline.pretrained.backbone)
     run = Run(Path(shutil.copytree(pipeline.finetuned.run, tmp_path / "finetune" / "shapes")))
-    record(run, pretrained_file=str(tmp_path / "pretrain" / "shapes-9" / "backbone.safetensors"))
+    record_facts(run, pretrained_file=str(tmp_path / "pretrain" / "shapes-9" / "backbone.safetensors"))
     shutil.copytree(pipeline.pretrained.run, tmp_path / "pretrain" / "shapes")
     result = evaluated(tmp_path, run.folder, sections=EMBED)
     assert list(result["embedding"]["silhouette"]) == ["before pretraining", "after fine-tuning"]

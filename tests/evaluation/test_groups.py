@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.evaluation.groups import Group, grouped
 from simclrseg.knobs.parsing import dump_config, parse_config
+from simclrseg.runs.names import BACKBONE_FILE
+from simclrseg.runs.run import Run, record_facts
 from simclrseg.training.folder import PROLONGED
 from simclrseg.weights.find import PRETRAINED_FILE
 
@@ -37,7 +38,7 @@ def model(name: str, *, seed: int = 0, value: float = 0.5, start: Path | None = 
     tree = {"data": {"dataset": "shapes", **data}, "model": pretrained, "run": {"seed": seed}}
     (folder / "config.yaml").write_text(dump_config(parse_config(FinetuneConfig, tree)))
     if start:
-        runs.record(runs.Run(folder), **{PRETRAINED_FILE: str(start / runs.BACKBONE_FILE)})
+        record_facts(Run(folder), **{PRETRAINED_FILE: str(start / BACKBONE_FILE)})
     origin = {"pretrained": start.name if start else "none", "encoder": "cnn", "unlabelled": False}
     metadata = SimpleNamespace(data={"data_ratio": data.get("data_ratio", 1.0), "max_images": data.get("max_images")})
     scores = Scored(value)
@@ -51,7 +52,7 @@ def pretraining(name: str, seed: int) -> Path:
     folder.mkdir(parents=True)
     tree = {"data": {"dataset": "shapes"}, "run": {"seed": seed}}
     (folder / "config.yaml").write_text(dump_config(parse_config(PretrainConfig, tree)))
-    (folder / runs.BACKBONE_FILE).touch()
+    (folder / BACKBONE_FILE).touch()
     return folder
 
 
@@ -106,10 +107,10 @@ def test_starts_that_differ_by_the_seed_of_their_pretraining_are_one_recipe():
 
 def test_a_training_that_got_its_epochs_in_two_parts_is_of_another_recipe():
     several = [model(f"x-s{seed}", seed=seed) for seed in (0, 1, 2)]
-    runs.record(runs.Run(several[2].path), **{PROLONGED: [{"epochs": 30, "from_step": 40}]})
+    record_facts(Run(several[2].path), **{PROLONGED: [{"epochs": 30, "from_step": 40}]})
     assert [len(one.models) for one in groups(*several).values()] == [2, 1]
     starts = [pretraining(f"p-s{seed}", seed) for seed in (0, 1, 2)]
-    runs.record(runs.Run(starts[2]), **{PROLONGED: [{"epochs": 30, "from_step": 40}]})
+    record_facts(Run(starts[2]), **{PROLONGED: [{"epochs": 30, "from_step": 40}]})
     begun = [model(f"y-s{number}", start=start) for number, start in enumerate(starts)]
     assert [len(one.models) for one in groups(*begun).values()] == [2, 1]
 

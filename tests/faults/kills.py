@@ -23,7 +23,7 @@ import cv2
 
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.runs import Run
+from simclrseg.runs.run import Run
 from tests.engine.small import same
 from tests.processes import Simclrseg
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from simclrseg import runs
 from simclrseg.hub import store
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import PUBLISHED
+from simclrseg.runs.claim import lock
+from simclrseg.runs.run import Run
 from simclrseg.system.files import remove_abandoned, replacing, write_text
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
@@ -70,14 +71,14 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path) -> None:
 
 
 def test_a_run_that_is_taken_up_again_loses_what_a_killed_process_was_writing(tmp_path) -> None:
-    run = runs.Run(tmp_path)
+    run = Run(tmp_path)
     last = tmp_path / "checkpoints" / "last"
     last.mkdir(parents=True)
     write_text(last / "state.pt", "whole")  # so that this process has looked there
     with writer(last / "state.pt"), writer(tmp_path / "backbone.safetensors"):
         pass
     assert files(tmp_path) == ["new.pt", "new.safetensors", "state.pt"]
-    with runs.lock(run):
+    with lock(run):
         assert files(tmp_path) == [".lock", "state.pt"]
     assert (last / "state.pt").read_text() == "whole"
 

@@ -18,7 +18,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.charts.chart import Chart, Line
 from simclrseg.charts.html import drawn
@@ -34,6 +33,10 @@ from simclrseg.errors import DataError, RunError, SimclrsegError, UsageError, We
 from simclrseg.evaluation.page import table
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import read_metadata
+from simclrseg.runs.claim import claim
+from simclrseg.runs.find import find_pretraining
+from simclrseg.runs.names import CHECKPOINT, ENVIRONMENT, dataset_label
+from simclrseg.runs.run import record_facts
 from simclrseg.system import log_file
 from simclrseg.system.files import json_text, write_text
 from simclrseg.text import LONGEST_MESSAGE, LONGEST_WORD, decoded, encodable, printable
@@ -172,13 +175,13 @@ def test_a_name_of_300_characters_on_a_command_line_is_one_line(run, words):
 
 def test_the_longest_names_of_runs_are_refused_or_shortened(tmp_path):
     with pytest.raises(UsageError, match=r"x…x* has 300 characters, and 200 are possible: choose a shorter one"):
-        runs.claim(tmp_path, "finetune", "x" * 300)
+        claim(tmp_path, "finetune", "x" * 300)
     folders = [tmp_path / ("d" * 250 + end) for end in ("1", "2")]
     for folder in folders:
         folder.mkdir()
-    one, other = (runs.dataset_label(str(folder)) for folder in folders)
+    one, other = (dataset_label(str(folder)) for folder in folders)
     assert one != other
-    first, second = (runs.claim(tmp_path, "finetune", f"{one}-{other}") for _ in range(2))
+    first, second = (claim(tmp_path, "finetune", f"{one}-{other}") for _ in range(2))
     assert second.name == f"{first.name}-2"
 
 
@@ -190,13 +193,13 @@ def test_a_file_of_the_longest_name_is_written_whole(tmp_path, name):
 
 
 def test_a_renamed_run_is_quoted_in_the_commands_that_name_it(tmp_path):
-    run = runs.claim(tmp_path, "pretrain", "run")
-    runs.record(run, kind="pretrain")
-    (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True)
-    (run.folder / runs.CHECKPOINT).write_bytes(b"state")
+    run = claim(tmp_path, "pretrain", "run")
+    record_facts(run, kind="pretrain")
+    (run.folder / CHECKPOINT).parent.mkdir(parents=True)
+    (run.folder / CHECKPOINT).write_bytes(b"state")
     run.folder.rename(run.folder.with_name("my run; $(touch pwned)"))
     with pytest.raises(RunError) as caught:
-        runs.find_pretraining(tmp_path, "my run; $(touch pwned)")
+        find_pretraining(tmp_path, "my run; $(touch pwned)")
     command = re.search(r"`(simclrseg .*)`", str(caught.value))
     assert command is not None
     assert "my run; $(touch pwned)" in shlex.split(command[1])
@@ -273,9 +276,9 @@ def test_a_split_with_names_that_utf8_cannot_hold_is_found_again(tmp_path):
 
 
 def test_a_runs_folder_that_utf8_cannot_hold_is_found_again(tmp_path):
-    run = runs.claim(tmp_path, "pretrain", "run")
-    runs.record(run, folder="/home/caf\udce9")
-    assert "\\\\udce9" in (run.folder / runs.ENVIRONMENT).read_text()
+    run = claim(tmp_path, "pretrain", "run")
+    record_facts(run, folder="/home/caf\udce9")
+    assert "\\\\udce9" in (run.folder / ENVIRONMENT).read_text()
     assert run.begun_in == Path("/home/caf\udce9")
 
 
@@ -322,7 +325,7 @@ def test_a_model_in_a_folder_that_is_no_utf8_predicts(run, latin):
 def test_runs_are_not_made_where_no_library_reads_weights(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"--runs .*no UTF-8, which libraries of models refuse; rename it"):
-        runs.claim(Path(name), "pretrain", "run")
+        claim(Path(name), "pretrain", "run")
     assert not os.listdir(tmp_path)
 
 

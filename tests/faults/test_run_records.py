@@ -14,7 +14,8 @@ from simclrseg.evaluation.opened import images_of
 from simclrseg.evaluation.scored import batch_size_of, origin_of
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
-from simclrseg.runs import ENVIRONMENT, Run
+from simclrseg.runs.names import ENVIRONMENT
+from simclrseg.runs.run import Run
 from simclrseg.training.folder import first_step
 from simclrseg.weights.find import began_with, begun_with, find_pretrained
 

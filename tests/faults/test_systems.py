@@ -29,7 +29,6 @@ import torch
 import yaml
 
 import simclrseg
-from simclrseg import runs
 from simclrseg.cli.app import main
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
@@ -38,6 +37,9 @@ from simclrseg.errors import DataError, OutputError, RunError, UsageError
 from simclrseg.exporters.weights import export_weights
 from simclrseg.inference.jobs import find_images, plan_outputs
 from simclrseg.models.weights import read_weights
+from simclrseg.runs.claim import claim, lock
+from simclrseg.runs.find import find_pretraining, find_run, newest_run
+from simclrseg.runs.run import finish
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
 from simclrseg.system.signals import terminable
@@ -159,11 +161,11 @@ def locks_of_windows(monkeypatch) -> None:
 
 
 def test_a_run_has_one_writer_on_windows_too(tmp_path, locks_of_windows):
-    run = runs.claim(tmp_path, "pretrain", "x")
+    run = claim(tmp_path, "pretrain", "x")
     with (
-        runs.lock(run),
+        lock(run),
         pytest.raises(RunError, match=f"is being written by process {os.getpid()}: wait for it"),
-        runs.lock(run),
+        lock(run),
     ):
         pass
 
@@ -211,10 +213,10 @@ def test_no_file_is_moved_or_deleted_while_it_is_mapped(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["con", "NUL", "aux.png", "Com1", "lpt9.a.b", "pets."])
 def test_a_run_has_no_name_that_windows_keeps_for_itself(tmp_path, monkeypatch, name):
-    assert runs.claim(tmp_path / "elsewhere", "pretrain", name).name == name
+    assert claim(tmp_path / "elsewhere", "pretrain", name).name == name
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(UsageError, match="cannot be a folder's on Windows: choose another") as error:
-        runs.claim(tmp_path, "pretrain", name)
+        claim(tmp_path, "pretrain", name)
     assert error.value.option == "name"
     assert not (tmp_path / "pretrain").exists()
 
@@ -222,7 +224,7 @@ def test_a_run_has_no_name_that_windows_keeps_for_itself(tmp_path, monkeypatch, 
 @pytest.mark.parametrize("name", ["console", "auxiliary", "com10", "nul-2", "v1.con"])
 def test_names_that_only_look_like_these_are_taken(tmp_path, monkeypatch, name):
     monkeypatch.setattr(sys, "platform", "win32")
-    assert runs.claim(tmp_path, "pretrain", name).name == name
+    assert claim(tmp_path, "pretrain", name).name == name
 
 
 @pytest.fixture
@@ -446,16 +448,16 @@ def close(monkeypatch) -> Callable[[Path], None]:
 @pytest.mark.parametrize("ask", ["by name", "by folder", "the newest", "as a start"])
 def test_another_users_run_is_no_missing_run(tmp_path, close, ask):
     """Else a published backbone of the same name would be taken in its place, or the advice were to train again."""
-    run = runs.claim(tmp_path, "pretrain", "pets")
+    run = claim(tmp_path, "pretrain", "pets")
     write_text(run.folder / "backbone.safetensors", "")
-    runs.finish(run)
+    finish(run)
 
     def find():
         if ask == "the newest":
-            return runs.newest(tmp_path, "pretrain", holding="backbone.safetensors", remedy="train one")
+            return newest_run(tmp_path, "pretrain", holding="backbone.safetensors", remedy="train one")
         if ask == "as a start":
-            return runs.find_pretraining(tmp_path, "pets")
-        return runs.find(tmp_path, "pretrain", "pets" if ask == "by name" else str(run.folder))
+            return find_pretraining(tmp_path, "pets")
+        return find_run(tmp_path, "pretrain", "pets" if ask == "by name" else str(run.folder))
 
     assert find() == run
     close(run.folder)

@@ -14,7 +14,7 @@ from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, TIMM, TIMM_PREFIX, find, parse_address
 from simclrseg.models import BACKBONES
 from simclrseg.models.backbones import ALIASES
-from simclrseg.runs import WEIGHTS
+from simclrseg.runs.names import WEIGHTS
 
 
 def test_importing_the_table_imports_nothing_heavy():

@@ -22,7 +22,7 @@ from simclrseg.methods.simclr.method import SimCLRMethod
 from simclrseg.metrics.representation import knn_among
 from simclrseg.models.backbones import pooled_features
 from simclrseg.models.weights import read_metadata
-from simclrseg.runs import Run
+from simclrseg.runs.run import Run
 from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
 from simclrseg.training.train import Session, Trainer

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, HubError, UsageError
 from simclrseg.knobs.parsing import parse_config
+from simclrseg.runs.claim import claim
+from simclrseg.runs.run import finish
 from simclrseg.targets import TARGETS
 from simclrseg.weights.companion import companion_of, following, labelled_set
 from tests.folders import write
@@ -95,12 +96,12 @@ def test_a_run_of_a_published_name_is_asked_itself_what_belongs_to_it(tmp_path, 
     from simclrseg.commands.finetune import finetune
     from simclrseg.metadata import ModelMetadata
     from simclrseg.models.weights import save_weights
-    from simclrseg.runs import BACKBONE_FILE
+    from simclrseg.runs.names import BACKBONE_FILE
 
-    run = runs.claim(tmp_path, "pretrain", "cifar")
+    run = claim(tmp_path, "pretrain", "cifar")
     metadata = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, dataset="photos")
     save_weights(run.folder / BACKBONE_FILE, {"weight": torch.zeros(1)}, metadata)
-    runs.finish(run)
+    finish(run)
     with pytest.raises(UsageError, match="cifar does not say what to fine-tune on"):
         finetune(configured(model={"pretrained": "cifar"}, console={"runs": str(tmp_path)}))
     with pytest.raises(HubError, match="nobody has published pets yet"):

@@ -26,7 +26,7 @@ from simclrseg.inference.session import open_model
 from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.weights import read_metadata
-from simclrseg.runs import RESERVED
+from simclrseg.runs.names import RESERVED
 from tests.fake_hub import FakeHub
 from tests.folders import write_noise
 from tests.small import HARDWARE, SMALL_PRETRAIN, in_runs

@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from simclrseg import runs
 from simclrseg.config.pretrain import command_that_makes
 from simclrseg.errors import HubError, RunError, UsageError
 from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
-from simclrseg.runs import BACKBONE_FILE
+from simclrseg.runs.claim import claim
+from simclrseg.runs.names import BACKBONE_FILE, CHECKPOINT
+from simclrseg.runs.run import Run, finish, record_facts
 from simclrseg.weights.find import PRETRAINED_FILE, began_with, find_pretrained, recorded_file
 
 METADATA = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, epochs=7)
 
 
 def finished(root, name):
-    run = runs.claim(root, "pretrain", name)
+    run = claim(root, "pretrain", name)
     save_weights(run.folder / BACKBONE_FILE, {"weight": torch.zeros(1)}, METADATA)
-    runs.finish(run)
+    finish(run)
     return run
 
 
@@ -69,16 +70,16 @@ def test_only_the_weights_of_a_run_are_said_to_be_finished_or_not(tmp_path, capl
     save_weights(folder / BACKBONE_FILE, {"weight": torch.zeros(1)}, METADATA)
     with caplog.at_level(logging.INFO, logger="simclrseg"):
         find_pretrained(f"{folder}/", root=tmp_path)
-        runs.record(runs.Run(folder), kind="pretrain")
+        record_facts(Run(folder), kind="pretrain")
         find_pretrained(f"{folder}/", root=tmp_path)
     told = f"pretrained weights: {folder / BACKBONE_FILE}, 7 epochs"
     assert caplog.messages == [told, f"{told}, of a run that was interrupted"]
 
 
 def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, fake_hub):
-    run = runs.claim(tmp_path, "pretrain", "pets")
-    runs.record(run, torch="2.15")
-    checkpoint = run.folder / runs.CHECKPOINT
+    run = claim(tmp_path, "pretrain", "pets")
+    record_facts(run, torch="2.15")
+    checkpoint = run.folder / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     with pytest.raises(RunError, match="--resume pets"):
@@ -157,8 +158,8 @@ def test_an_address_of_the_hub_is_fetched(tmp_path, fake_hub):
 
 
 def finetuned(root, **facts):
-    run = runs.claim(root, "finetune", "a")
-    runs.record(run, **facts)
+    run = claim(root, "finetune", "a")
+    record_facts(run, **facts)
     return run
 
 
@@ -172,7 +173,7 @@ def test_a_run_knows_the_weights_that_it_began_with_when_their_name_means_others
     assert began_with(run, "pets", root=root) == first.folder / BACKBONE_FILE
     assert recorded_file(newest, run) == str(first.folder / BACKBONE_FILE)  # it is resumed
     moved = root.rename(tmp_path / "moved")
-    found = began_with(runs.Run(moved / "finetune" / "a"), "pets", root=moved)
+    found = began_with(Run(moved / "finetune" / "a"), "pets", root=moved)
     assert found == moved / "pretrain" / "pets" / BACKBONE_FILE
 
 
@@ -186,8 +187,8 @@ def test_weights_that_were_deleted_or_trained_anew_are_no_longer_those(tmp_path)
 
 def test_of_an_older_run_a_name_is_what_it_was_when_the_run_started(tmp_path):
     first, second = finished(tmp_path, "resnet18-v1.5"), finished(tmp_path, "resnet18-v1.5")
-    runs.record(first, finished="2020-01-01T00:00:00.000000+00:00")
-    runs.record(second, finished="2020-03-01T00:00:00.000000+00:00")
+    record_facts(first, finished="2020-01-01T00:00:00.000000+00:00")
+    record_facts(second, finished="2020-03-01T00:00:00.000000+00:00")
     run = finetuned(tmp_path, started="2020-02-01T00:00:00+00:00")
     assert began_with(run, "resnet18-v1.5", root=tmp_path) == first.folder / BACKBONE_FILE
     assert began_with(run, str(first.folder), root=tmp_path) == first.folder / BACKBONE_FILE

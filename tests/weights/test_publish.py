@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 import yaml
 
-from simclrseg import runs
 from simclrseg.commands.export import export
 from simclrseg.commands.pull import pull
 from simclrseg.config.export import ExportConfig
@@ -23,7 +22,9 @@ from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import read_metadata, save_weights
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.claim import claim
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.run import Run, finish
 from simclrseg.weights.card import card_text, usage
 from tests.fake_hub import TOKEN
 from tests.models.features import last_features
@@ -37,19 +38,19 @@ def root(tmp_path) -> Path:
     """A pretraining and a fine-tuned run."""
     torch.manual_seed(0)
     encoder = build_backbone("resnet18")
-    run = runs.claim(tmp_path / "runs", "pretrain", "pets")
+    run = claim(tmp_path / "runs", "pretrain", "pets")
     (run.folder / "config.yaml").write_text("command: pretrain\ndata: {dataset: [shapes]}\n")
     facts = {"encoder": "resnet18", "image_size": 32, "dataset": "shapes", "epochs": 7, "version": "0.1"}
     backbone = ModelMetadata(task="backbone", method="simclr", metrics={"loss": 1.25}, **facts)
     save_weights(run.folder / BACKBONE_FILE, encoder.state_dict(), backbone)
-    runs.finish(run)
-    run = runs.claim(tmp_path / "runs", "finetune", "shapes-pets")
+    finish(run)
+    run = claim(tmp_path / "runs", "finetune", "shapes-pets")
     (run.folder / "config.yaml").write_text("command: finetune\n")
     model = ModelMetadata(
         task="segmentation", decoder="unet", classes=("background", "figure"), threshold=0.5, pretrained="pets", **facts
     )
     save_weights(run.folder / MODEL_FILE, build_unet(encoder, "resnet18", 1).state_dict(), model)
-    runs.finish(run)
+    finish(run)
     return tmp_path / "runs"
 
 
@@ -187,7 +188,7 @@ def test_all_is_pushed_in_one_commit_and_can_be_pulled(root, fake_hub):
 @pytest.mark.parametrize(("kind", "name"), [("pretrain", "pets"), ("finetune", "shapes-pets")])
 def test_what_is_uploaded_names_no_path_of_this_machine(root, tmp_path, fake_hub, kind, name):
     private = tmp_path / "home" / "me" / "secret project" / "voc"
-    run = runs.Run(root / kind / name)
+    run = Run(root / kind / name)
     own = {"dataset": str(private)}
     tree = {"command": kind, "data": own, "model": {"pretrained": str(private / "start.ckpt")}}
     if kind == "pretrain":

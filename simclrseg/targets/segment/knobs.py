@@ -13,7 +13,7 @@ from simclrseg.knobs.values import Common, Completes, Tells
 from simclrseg.knobs.words import canonical_words, parse_words
 from simclrseg.losses import ENTRIES
 from simclrseg.models import SEGMENTERS
-from simclrseg.runs import RESERVED
+from simclrseg.runs.names import RESERVED
 from simclrseg.targets.knobs import TargetKnobs
 
 PARAMETERS = {name: entry.parameter for name, entry in ENTRIES.items()}

@@ -21,7 +21,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError
 from simclrseg.labels.classes import numbered_classes
 from simclrseg.metadata import IGNORE
-from simclrseg.runs import dataset_label
+from simclrseg.runs.names import dataset_label
 from simclrseg.targets.knobs import LabelledData
 from tests.data.datasets.labels import BOX, FLAT, INSIDE, SIZE, coco, labelme, photos, put, yolo
 from tests.folders import write

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg import runs
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, ImageError
 from simclrseg.labels.classes import numbered_classes, read_classes
+from simclrseg.runs.claim import claim
+from simclrseg.runs.run import record_facts
 from tests.images.tiffs import tiff
 from tests.no_files import put_no_files
 
@@ -60,8 +61,8 @@ def test_runs_that_lie_among_the_photos_are_no_part_of_them(tmp_path, caplog):
     photos(tmp_path, "a.jpg", "b.jpg", "mine/c.jpg")
     (tmp_path / "mine" / "environment.json").write_text('{"light": "sun"}')  # somebody else's
     before = image_folder(tmp_path, ANYTHING)
-    run = runs.claim(tmp_path / "runs", "pretrain", "here")
-    runs.record(run, kind="pretrain")
+    run = claim(tmp_path / "runs", "pretrain", "here")
+    record_facts(run, kind="pretrain")
     photos(run.folder, "curves.png", "deep/features.png")
     assert image_folder(tmp_path, ANYTHING).keys == before.keys == ("a.jpg", "b.jpg", "mine/c.jpg")
     assert "left out: 2 pictures in runs of this tool" in caplog.text

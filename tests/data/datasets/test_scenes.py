@@ -21,7 +21,7 @@ from simclrseg.data.normalization import band_statistics
 from simclrseg.errors import DataError, UnknownName, UsageError
 from simclrseg.models.stems import adapt_bands
 from simclrseg.models.weights import read_metadata
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
 from tests.images.geotiffs import NODATA, UTM, geotiff
 from tests.small import HARDWARE, export_nothing
 
