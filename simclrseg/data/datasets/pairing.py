@@ -100,11 +100,11 @@ def paired(
     layout = Layout.of(images, told)
     found_for: dict[int, list[Path]] = defaultdict(list)
     lost: list[Found] = []
-    unclear: list[str] = []
+    unclear: list[tuple[str, list[int]]] = []
     for found in masks:
         indices = names.named(found.parts)
         if len(indices) > 1:
-            unclear.append(found.file.name)
+            unclear.append((found.file.name, indices))
         elif indices:
             found_for[indices[0]].append(found.file)
         else:
@@ -120,13 +120,19 @@ def paired(
     lost = [found for found in lost if gone.isdisjoint([*meanings(found.parts), *_parents(found.parts)])]
     if lost and strict:
         raise _unpaired(root, lost, masks, [found for index, found in enumerate(images) if index not in found_for])
+    if strict and unclear and not found_for:
+        name, indices = unclear[0]
+        fits = " and ".join("/".join(images[index].path) for index in indices[:2])
+        reason = f"{root}: none of its {len(unclear):,} masks fits one photo alone, {name} fits {fits}"
+        raise DataError(reason, "keep one photo of each name, or give each its own, and its mask the same", path=root)
     if strict:
         _join_objects(layout, found_for)
     layout.masks, layout.mask_files = [None] * len(images), len(masks)
     for index, of_image in found_for.items():
         layout.masks[index] = tuple(of_image) if of_image[0] in layout.parts else of_image[0]
     if unclear:
-        layout.lines.append(f"masks that fit several photos, and are left out: {len(unclear):,} ({some(unclear)})")
+        shown = some([name for name, _ in unclear])
+        layout.lines.append(f"masks that fit several photos, and are left out: {len(unclear):,} ({shown})")
     around = {found.file.parent for found in images}
     layout.beside = next((found.file for found in masks if found.file.parent in around), None)
     layout.where = _where([found for found in masks if found.file.parent not in around], layout.beside)

@@ -63,6 +63,18 @@ def test_a_mask_belongs_to_the_photo_whose_name_it_bears(tmp_path, images, masks
     assert any(line.startswith("left out: 2 masks ") for line in alone.summary)
 
 
+def test_masks_of_which_each_fits_several_photos_are_refused_with_the_names(tmp_path):
+    put(tmp_path, "images/a.jpg", "images/a.png", "images/b.jpg", "images/b.png", "masks/a.png", "masks/b.png")
+    reason = r"none of its 2 masks fits one photo alone, a\.png fits images/a\.jpg and images/a\.png; keep one photo"
+    with pytest.raises(DataError, match=reason):
+        image_folder(tmp_path, DatasetOptions())
+    assert len(image_folder(tmp_path, DatasetOptions(masks=False))) == 4
+    put(tmp_path, "images/c.jpg", "masks/c.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert [dataset.has_mask(index) for index in range(len(dataset))] == [False] * 4 + [True]
+    assert "masks that fit several photos, and are left out: 2 (a.png, b.png)" in dataset.summary
+
+
 @pytest.mark.parametrize(
     ("photo", "mask"),
     [
