@@ -93,3 +93,16 @@ def test_shares_change_slowly() -> None:
     step(balance, 0 * ones, sure, 0 * ones)
     assert balance.state["labelled"].tolist() == pytest.approx([0.02, 0.98])
     assert balance.state["sure"].sum(1).tolist() == pytest.approx([0.02, 0.98])
+
+
+def test_a_step_without_labels_or_without_content_leaves_the_shares_as_they_are() -> None:
+    balance = ClassBalance(2, 0.9)
+    answers, sure = torch.tensor([[[0, 1], [1, 1]]]), torch.full((1, 2, 2), 0.99)
+    mask = torch.tensor([[[0, 0], [1, 255]]], dtype=torch.uint8)
+    step(balance, answers, sure, mask)
+    for held in (torch.ones(1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 2, dtype=torch.bool)):
+        before = {name: share.clone() for name, share in balance.state.items()}
+        balance.begin()
+        balance.choose(answers, sure, held, mask=torch.full_like(mask, 255), pixels=held.sum())
+        balance.settle()
+        torch.testing.assert_close(balance.state, before)

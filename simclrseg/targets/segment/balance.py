@@ -55,15 +55,15 @@ class ClassBalance:
         return sure & (bins >= self._lowest[answers])
 
     def settle(self) -> None:
-        """End the step: take up what all its micro-batches and processes have counted."""
+        """End the step: take up what all its micro-batches and processes have counted, where there was anything."""
         if self._counts is None:
             return
         classes, bins = self.state["sure"].shape
         labelled, sure, pixels = distributed.total(self._counts).float().split([classes, classes * bins, 1])
-        found = {"labelled": labelled / labelled.sum().clamp(min=1), "sure": sure.view(classes, bins) / pixels}
-        for name, share in found.items():
-            before = self.state[name].to(share.device)
-            self.state[name] = torch.where(before.sum() > 0, before.lerp(share, 1 - DECAY), share)
+        for name, found, of in (("labelled", labelled, labelled.sum()), ("sure", sure.view(classes, bins), pixels)):
+            before, share = self.state[name].to(found.device), found / of.clamp(min=1)
+            after = torch.where(before.sum() > 0, before.lerp(share, 1 - DECAY), share)
+            self.state[name] = torch.where(of > 0, after, before)
 
 
 def counted(numbers: Tensor, most: int) -> Tensor:
