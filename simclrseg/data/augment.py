@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from simclrseg.images.resizing import resize_image, resize_mask
+from simclrseg.images.resizing import resize_image, resize_part
 from simclrseg.metadata import IGNORE
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B: ITU-R 601, as torchvision has it
@@ -237,7 +237,9 @@ def render_image(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[
     Args:
         view: its box in ``GRID`` steps of the image's sides, so that a crop has the image's shape and not the square's.
     """
-    np.copyto(out, resize_image(_crop(image, view.box), (out.shape[0], out.shape[1])))
+    top, left, bottom, right = _window(image.shape, view.box)
+    crop = np.ascontiguousarray(image[top:bottom, left:right])
+    np.copyto(out, resize_image(crop, (out.shape[0], out.shape[1])))
     if view.flip:
         np.copyto(out, out[:, ::-1].copy())
     recolour(out, view, colours)
@@ -269,7 +271,8 @@ def render_pair(image: np.ndarray, mask: np.ndarray | None, view: View, out: Squ
     """
     render_image(image, view, out.image, colours)
     if mask is not None and out.mask is not None:
-        np.copyto(out.mask, resize_mask(_crop(mask, view.box), (out.mask.shape[0], out.mask.shape[1])))
+        window = _window(image.shape, view.box)
+        np.copyto(out.mask, resize_part(mask, image.shape, window, (out.mask.shape[0], out.mask.shape[1])))
         if view.flip:
             cv2.flip(out.mask, 1, dst=out.mask)
 
@@ -289,7 +292,8 @@ def render_part(
     Colours change in the part alone: padding stays as it is, and has no share in what is measured for them.
 
     Args:
-        image, mask: the part, (h, w, bands) and class ids; the mask may be coarser, or None.
+        image: the part, (h, w, bands).
+        mask: its class ids, which have ``size`` already; None where there are none.
         size: (height, width) that it has in the square.
         view: its box is of no use here.
         fill: the stored value of padding, of each band; of masks it is 255.
@@ -308,19 +312,16 @@ def render_part(
     out.image[...] = np.asarray(fill, out.image.dtype)
     out.image[:height, left : left + width] = inner
     if mask is not None and out.mask is not None:
-        ids = resize_mask(np.ascontiguousarray(mask), size)
         out.mask[...] = IGNORE
-        out.mask[:height, left : left + width] = ids[:, ::-1] if view.flip else ids
+        out.mask[:height, left : left + width] = mask[:, ::-1] if view.flip else mask
     return 0, left, height, left + width
 
 
-def _crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """A part of (H, W[, C]), contiguous; ``box`` in ``GRID`` steps of each side."""
-    (height, width), (top, left, tall, wide) = pixels.shape[:2], box
+def _window(shape: Sequence[int], box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of a crop of (height, width, ...); its ``box`` is in ``GRID`` steps of each side."""
+    (height, width, *_), (top, left, tall, wide) = shape, box
     y, x = top * height // GRID, left * width // GRID
-    return np.ascontiguousarray(
-        pixels[y : max(y + 1, (top + tall) * height // GRID), x : max(x + 1, (left + wide) * width // GRID)]
-    )
+    return y, x, max(y + 1, (top + tall) * height // GRID), max(x + 1, (left + wide) * width // GRID)
 
 
 def _recolour(out: np.ndarray, view: View, operations: Sequence[_Operation | None]) -> None:

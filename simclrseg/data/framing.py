@@ -30,6 +30,7 @@ from simclrseg.errors import ImageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.decode import image_shape
 from simclrseg.images.framing import Framing, Window, fitted, window_at
+from simclrseg.images.resizing import pixels_below, resize_mask, resize_part
 from simclrseg.system.threads import map_in_threads
 
 CROPS = 2_048
@@ -116,7 +117,7 @@ class Padding(Cutting):
         crop = image[top:bottom, left:right]
         return render_part(
             np.ascontiguousarray(crop),
-            None if mask is None else _part_of(mask, image.shape, (top, left, bottom, right)),
+            None if mask is None else resize_part(mask, image.shape, (top, left, bottom, right), (height, width)),
             (height, width),
             view,
             out,
@@ -163,7 +164,7 @@ class Cropping(Cutting):
         )
         return render_part(
             np.ascontiguousarray(image),
-            None if mask is None else mask.part(window),
+            None if mask is None else resize_mask(np.ascontiguousarray(mask.part(window)), (height, width)),
             (height, width),
             view,
             out,
@@ -218,8 +219,8 @@ class _Mask:
             return self.dataset.mask_rows(self.index, top, bottom)[:, left:right]
         (height, width), (own_height, own_width) = self.image, self.shape
         rows, columns = (  # of the mask: those below the centres of the image's pixels
-            ((np.arange(first, last) + 0.5) * side / whole).astype(np.intp)
-            for first, last, side, whole in ((top, bottom, own_height, height), (left, right, own_width, width))
+            pixels_below(first, last, last - first, side=side, own=own)
+            for first, last, side, own in ((top, bottom, height, own_height), (left, right, width, own_width))
         )
         part = self.dataset.mask_rows(self.index, int(rows[0]), int(rows[-1]) + 1)
         fine: np.ndarray = part[(rows - rows[0])[:, None], columns]
@@ -244,14 +245,6 @@ def _crop_size(u: Sequence[float], side: int, strengths: Strengths) -> tuple[int
     area = side**2 * ZOOM ** (2 * u[0] - 1)
     ratio = math.exp(low + (high - low) * u[1])
     return max(1, round(math.sqrt(area / ratio))), max(1, round(math.sqrt(area * ratio)))
-
-
-def _part_of(mask: np.ndarray, shape: Sequence[int], window: Window) -> np.ndarray:
-    """The part of a mask, which may be coarser, that lies on a window of its image."""
-    (top, left, bottom, right), (height, width) = window, mask.shape
-    first, last = top * height // shape[0], -(-bottom * height // shape[0])
-    begin, end = left * width // shape[1], -(-right * width // shape[1])
-    return mask[first:last, begin:end]
 
 
 def tiles_of(dataset: Dataset, indices: Sequence[int], side: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -29,6 +30,35 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
         return mask
     # INTER_NEAREST takes the pixel below the corner, which moves masks by half a pixel against their images
     return _resize(mask, size, cv2.INTER_NEAREST_EXACT)
+
+
+def resize_part(mask: Mask, shape: Sequence[int], window: tuple[int, int, int, int], size: tuple[int, int]) -> Mask:
+    """Bring class ids that lie on a window of an image to ``size``, as ``resize_mask``.
+
+    Args:
+        mask: of the whole image, (h, w): of its size, or a coarser one, whose pixels the window need not keep to.
+        shape: (height, width, ...) of the image.
+        window: top, left, bottom and right, in pixels of the image.
+    """
+    top, left, bottom, right = window
+    if mask.shape == tuple(shape[:2]):
+        mask = mask[top:bottom, left:right]
+    elif window != (0, 0, *shape[:2]):
+        rows = pixels_below(top, bottom, size[0], side=shape[0], own=mask.shape[0])
+        columns = pixels_below(left, right, size[1], side=shape[1], own=mask.shape[1])
+        part: Mask = mask[rows[:, None], columns]
+        return part
+    return resize_mask(np.ascontiguousarray(mask), size)
+
+
+def pixels_below(first: int, last: int, count: int, *, side: int, own: int) -> NDArray[np.intp]:
+    """The pixels, of ``own`` on a side, below the centres of ``count`` equal parts of ``first`` to ``last`` of it.
+
+    Args:
+        side: what ``first`` and ``last`` are counted in: pixels of an image.
+    """
+    centres = 2 * first * count + (2 * np.arange(count, dtype=np.int64) + 1) * (last - first)
+    return (centres * own // (2 * count * side)).astype(np.intp)
 
 
 def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

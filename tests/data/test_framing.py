@@ -13,7 +13,7 @@ from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Square, s
 from simclrseg.data.cache import Where, cached
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions, FileDataset
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.framing import CROPS, Cropping, Padding, crops_of
+from simclrseg.data.framing import CROPS, Cropping, Cutting, Padding, Squashing, crops_of
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, WeakAndStrong
 from simclrseg.errors import DataError
@@ -53,7 +53,7 @@ def places(height: int, width: int) -> np.ndarray:
     return np.stack([y, x, np.zeros_like(y)], axis=2).astype(np.uint8)
 
 
-def drawn(cutting: Padding | Cropping, dataset: Dataset, index: int, u: np.ndarray, strengths=STANDARD, side=SIDE):
+def drawn(cutting: Cutting, dataset: Dataset, index: int, u: np.ndarray, strengths=STANDARD, side=SIDE):
     out, mask = np.empty((side, side, 3), np.uint8), np.empty((side, side), np.uint8)
     window = cutting.write(dataset, index, u, strengths, Square(out, mask))
     return out, mask, window
@@ -108,6 +108,22 @@ def test_a_crop_of_a_padded_photo_has_its_part_of_the_coarsest_mask() -> None:
     for u in np.random.default_rng(0).random((40, VIEW_COLUMNS)):
         out, truth, _ = drawn(Padding(FILL), Given((image, coarse)), 0, u, small)
         assert {*np.unique(out[..., 0] > 170).tolist()} <= {*np.unique(truth).tolist()} <= {0, 1}
+
+
+@pytest.mark.parametrize("make", [Squashing, lambda: Padding(FILL), lambda: Cropping(FILL, 2)])
+def test_a_coarser_mask_is_moved_to_no_side_of_its_photo(make: Callable[[], Cutting]) -> None:
+    coarse = np.zeros((16, 24), np.uint8)
+    coarse[:9, :11] = 1
+    image, _ = of_its_mask(resize_mask(coarse, (160, 240)))
+    still = STANDARD.__class__(**{**vars(STANDARD), "jitter_probability": 0.0, "flip_probability": 0.0})
+    cutting, moved = make(), []
+    for u in np.random.default_rng(0).random((200, cutting.columns)):
+        out, truth, window = drawn(cutting, Given((image, coarse)), 0, u, still, 64)
+        top, left, bottom, right = window
+        seen, said = ((out[..., 0] > 170)[top:bottom, left:right], (truth == 1)[top:bottom, left:right])
+        assert abs(seen.any(0).sum() - said.any(0).sum()) <= 1 and abs(seen.any(1).sum() - said.any(1).sum()) <= 1
+        moved.append(float(said.sum()) - float(seen.sum()))
+    assert abs(np.mean(moved)) < 0.004 * 64**2
 
 
 def test_colours_of_a_photo_change_whatever_is_beside_it() -> None:

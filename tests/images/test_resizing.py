@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from simclrseg.images.resizing import resize_image, resize_mask, resize_probability
+from simclrseg.images.resizing import resize_image, resize_mask, resize_part, resize_probability
 
 
 def test_shrinking_averages_each_axis_on_its_own():
@@ -45,3 +47,27 @@ def test_probabilities_keep_range_and_channels(channels):
     assert resized.dtype == np.float32
     assert 0 <= resized.min() <= resized.max() <= 1
     assert abs(resized.mean() - probability.mean()) < 0.1
+
+
+@pytest.mark.parametrize("own", [(13, 20), (5, 7), (1, 1)])
+@pytest.mark.parametrize("size", [(8, 9), (31, 40)])
+def test_a_part_of_a_coarser_mask_is_its_pixels_below_the_centres_of_the_new_ones(
+    own: tuple[int, int], size: tuple[int, int]
+) -> None:
+    shape, mask = (52, 83, 3), np.arange(own[0] * own[1]).reshape(own).astype(np.uint16)
+    for top, left, bottom, right in ((0, 0, 30, 83), (3, 11, 47, 29), (51, 82, 52, 83)):
+        found = resize_part(mask, shape, (top, left, bottom, right), size)
+        ends = ((top, bottom, size[0], shape[0], own[0]), (left, right, size[1], shape[1], own[1]))
+        rows, columns = (
+            [int((first + (Fraction(i) + Fraction(1, 2)) * (last - first) / count) * less / side) for i in range(count)]
+            for first, last, count, side, less in ends
+        )
+        assert found.tolist() == [[mask[y, x] for x in columns] for y in rows]
+
+
+def test_a_part_of_a_mask_of_the_image_s_size_is_a_mask_of_its_own() -> None:
+    mask = np.random.default_rng(0).integers(0, 9, (52, 83), np.uint8)
+    part = np.ascontiguousarray(mask[3:47, 11:29])
+    assert np.array_equal(resize_part(mask, (52, 83, 3), (3, 11, 47, 29), (20, 21)), resize_mask(part, (20, 21)))
+    whole = resize_part(mask[::2, ::3], (52, 83, 3), (0, 0, 52, 83), (20, 21))
+    assert np.array_equal(whole, resize_mask(np.ascontiguousarray(mask[::2, ::3]), (20, 21)))
