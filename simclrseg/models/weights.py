@@ -200,6 +200,8 @@ def load_backbone(
     _check_values(matching, own, path, minimum)
     if report.mismatched:
         log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
+    if report.missing:
+        log.warning(f"{path.name} lacks {_few(report.missing)}: what it lacks stays random")
     # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
     nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)
     return report

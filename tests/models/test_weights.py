@@ -138,6 +138,22 @@ def test_another_shape_is_reported_with_both(backbone, tmp_path):
     assert not report.missing
 
 
+def test_what_a_file_lacks_is_warned_of(backbone, file, tmp_path, caplog):
+    """Who asks from Python sees warnings alone, and a tenth of the encoder may stay random."""
+    state = backbone.state_dict()
+    lacking = {key: tensor for key, tensor in state.items() if not key.startswith("layer4.1.bn")}
+    save_weights(tmp_path / "less.safetensors", lacking, METADATA)
+    load_backbone(build_backbone("resnet18"), file)
+    assert not caplog.records
+    report = load_backbone(build_backbone("resnet18"), tmp_path / "less.safetensors")
+    assert len(report.missing) == 8
+    (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert line == (
+        "less.safetensors lacks layer4.1.bn1.weight, layer4.1.bn1.bias, layer4.1.bn1.running_mean and 5 more: what it "
+        "lacks stays random"
+    )
+
+
 def test_too_little_that_matches_fails_shows_keys_of_both_sides_and_changes_nothing(file, backbone, tmp_path):
     other = build_backbone("resnet50")
     before = {key: tensor.clone() for key, tensor in other.state_dict().items()}
