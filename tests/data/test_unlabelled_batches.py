@@ -54,6 +54,16 @@ def test_strong_views_are_the_weak_one_in_other_colours() -> None:
         assert np.median(alike) > 0.8
 
 
+def test_weak_views_are_recoloured_as_labelled_photos_are_and_the_first_strong_one_goes_on_the_same_way() -> None:
+    samples = unlabelled(80)
+    out = filled(samples, 80)
+    bare = np.array([samples.dataset.image(index).mean() for index in range(80)])
+    weak = out["image"].mean((1, 2, 3)) - bare
+    first, second = (out["strong"][:, view].mean((1, 2, 3)) - out["image"].mean((1, 2, 3)) for view in range(2))
+    assert np.std(weak) > 5
+    assert np.corrcoef(weak, first)[0, 1] > 0.6 and abs(np.corrcoef(weak, second)[0, 1]) < 0.4
+
+
 def test_half_of_the_views_have_a_rectangle_of_the_paper_s_sizes() -> None:
     boxes = filled(unlabelled(400), 400)["pasted"].reshape(-1, 4)
     sides = boxes[:, 2:] - boxes[:, :2]
