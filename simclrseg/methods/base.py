@@ -197,9 +197,11 @@ class EncoderTask(BaseTask):
         """``effective_rank`` of the backbone's features in the last forward pass.
 
         Of what remains of pretraining, not of the projections: the head ends in batch norm, which spreads out whatever
-        it gets, even the rounding errors of features that are all the same.
+        it gets, even the rounding errors of features that are all the same. Nothing where that pass had no images, as
+        it may be in one of several processes.
         """
-        return {"effective_rank": representation.effective_rank(self.projected.features)}
+        features = self.projected.features
+        return {"effective_rank": representation.effective_rank(features)} if len(features) else {}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """``image`` (n, S, S, bands) and ``label`` (n,) -> ``knn``, the accuracy of the features under weighted k-NN.

@@ -202,6 +202,28 @@ def test_processes_whose_photos_differ_in_number_have_the_same_rows(tmp_path: Pa
         assert torch.load(tmp_path / f"{rank}.pt").flatten().tolist() == [0.0, 10.0, 11.0]
 
 
+def train_on_unequal_shares(folder: Path) -> None:
+    """Train on batches of 6, of which the first process has 2 and the second 4, a pair at a time."""
+    torch.set_num_threads(1)
+    distributed.start(CPU)
+    task = distillation(queue=8)
+    data = make_loader("distillation", images=12, batch_size=6)
+    data.neighbours = task.neighbours
+    options = {"schedule": lambda step: 1e-3, "device": CPU, "micro_batch": 2}
+    optimizer = adamw(parameter_groups(task.model, 0.0), learning_rate=1e-3)
+    found = fit(task, data, optimizer=optimizer, epochs=1, **options)
+    torch.save({"logs": found.last, "model": task.model.state_dict()}, folder / f"{distributed.rank()}.pt")
+    distributed.dismiss()
+
+
+def test_a_process_that_runs_out_of_photos_before_the_others_measures_nothing_and_trains_on(tmp_path: Path) -> None:
+    together(train_on_unequal_shares, tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert math.isfinite(first["logs"]["loss"]) and first["logs"]["loss"] == second["logs"]["loss"]
+    assert "effective_rank" not in first["logs"] and second["logs"]["effective_rank"] > 1
+    assert all(torch.equal(value, second["model"][key]) for key, value in first["model"].items())
+
+
 @pytest.mark.parametrize("name", ["resnet18", "tu-vit_tiny_patch16_224", PATCH_14, "tu-vit_small_patch16_dinov3"])
 def test_features_and_maps_come_of_one_pass_as_they_would_alone(name: str) -> None:
     backbone = build_backbone(name).eval()
