@@ -79,6 +79,12 @@ class Loader:
         steps = len(self.samples) / self.batch_size
         return math.floor(steps) if self.drop_last else math.ceil(steps)
 
+    @property
+    def most_processes(self) -> int:
+        """Processes that the last batch of an epoch has something for, however many there are."""
+        last = min(self.batch_size, len(self.samples) - (len(self) - 1) * self.batch_size)
+        return math.ceil(last / self.neighbours)
+
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[dict[str, torch.Tensor]]:
         """The batches of an epoch from ``start_step`` on. What a thread raises is raised here, at its batch."""
         cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process

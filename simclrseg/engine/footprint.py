@@ -99,6 +99,21 @@ def least_together(task: Task, fields: Fields) -> int:
     return 2 if any(alone) else 1
 
 
+def takes_nothing(task: Task, fields: Fields) -> bool:
+    """Whether a forward pass of no samples works, as a process has that a short batch has nothing for.
+
+    Transformers fail, whose tokens are counted from what there is.
+    """
+    device = next(task.model.parameters()).device
+    passes = Passes(device, "fp32", seed=0)
+    try:
+        with task.mode(training=False), torch.no_grad():
+            _forward(task, blank_batch(fields, 0, device), passes)
+    except RuntimeError:
+        return False
+    return True
+
+
 def least_micro_batch(task: Task, together: int = 1) -> int:
     """Samples that a process must have in memory at once for the task to be learned at all.
 

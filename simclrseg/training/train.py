@@ -26,6 +26,7 @@ from simclrseg.engine.footprint import (
     least_together,
     measure_footprint,
     smaller_micro_batch,
+    takes_nothing,
 )
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes
@@ -108,7 +109,8 @@ class Trainer:
         micro_batch: images of this process in memory at once, once the run is open.
 
     Raises:
-        UsageError: if batch norm cannot take the micro-batch that was asked for.
+        UsageError: if batch norm cannot take the micro-batch that was asked for, or the network not what is left for a
+            process of a last batch.
     """
 
     run: Run
@@ -140,6 +142,8 @@ class Trainer:
                 option="micro_batch",
                 value=asked,
             )
+        if not trained:
+            check_last_batch(task, batches)
 
     @contextmanager
     def open(self, *, name: str, images: Sequence[str], **facts: Any) -> Iterator[Run]:
@@ -436,6 +440,19 @@ class Trainer:
             )
         schedule = ending_at(training.final_rate, SCHEDULES[training.schedule])
         return lambda step: self.learning_rate * schedule(step - first, total, round(warmup * steps))
+
+
+def check_last_batch(task: Task, batches: Loader) -> None:
+    """Refuse by UsageError processes that a last batch has nothing for, where the network needs something."""
+    if (most := batches.most_processes) < batches.world_size and not takes_nothing(task, batches.fields):
+        fewer = next(count for count in range(most, 0, -1) if batches.batch_size % count == 0)
+        raise UsageError(
+            f"the last batch of an epoch has photos for {most} of {batches.world_size} processes, and this network "
+            "cannot do without any",
+            f"take --devices {fewer}",
+            option="devices",
+            value=batches.world_size,
+        )
 
 
 def tell_batch(asked: Training, batch_size: int) -> None:

@@ -6,13 +6,23 @@ import json
 import logging
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.data.datasets.shapes import Shapes
+from simclrseg.data.loader import Loader
+from simclrseg.data.samples import MaskPairs
 from simclrseg.errors import Interrupted, UsageError
 from simclrseg.knobs.parsing import parse_config
+from simclrseg.losses.segmentation import bce
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models import SEGMENTERS
+from simclrseg.models.backbones import build_backbone
+from simclrseg.targets.segment.learner import Segmentation
 from simclrseg.training import machine
+from simclrseg.training.train import check_last_batch
 from tests.observers import stop_at
 from tests.small import SMALL_PRETRAIN, changed, in_runs
 
@@ -50,3 +60,26 @@ def test_a_temperature_that_is_too_low_is_refused_with_the_reason(temperature):
     tree = {"data": {"dataset": "shapes"}, "simclr": {"temperature": temperature}}
     with pytest.raises(UsageError, match=rf"temperature: {temperature} is too low: cosines divided by less than 0.01"):
         parse_config(PretrainConfig, tree)
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [("cnn", "unet"), ("tu-vit_tiny_patch16_224", "dpt")])
+def test_a_last_batch_with_nothing_for_a_process_is_refused_where_the_network_needs_something(
+    encoder: str, decoder: str
+) -> None:
+    facts = {"task": "segmentation", "encoder": encoder, "image_size": 32, "classes": ("a", "b"), "threshold": 0.5}
+    model = SEGMENTERS[decoder](build_backbone(encoder), encoder, 1)
+    task = Segmentation(model, ModelMetadata(**facts, mean=(0.5,) * 3, std=(0.25,) * 3), bce)
+
+    def batches(photos: int, **options: Any) -> Loader:
+        shared = {"batch_size": 12, "shuffle": True, "threads": 1, "world_size": 4, "drop_last": False}
+        return Loader(MaskPairs(Shapes(photos), range(photos), image_size=32), **(shared | options))
+
+    assert [batches(photos).most_processes for photos in (27, 36, 8)] == [3, 12, 8]
+    assert batches(27, neighbours=2).most_processes == 2 and batches(27, drop_last=True).most_processes == 12
+    check_last_batch(task, batches(28))
+    if encoder == "cnn":
+        check_last_batch(task, batches(27))
+        return
+    message = r"has photos for 3 of 4 processes, and this network cannot do without any: take --devices 3"
+    with pytest.raises(UsageError, match=message):
+        check_last_batch(task, batches(27))
