@@ -155,7 +155,8 @@ class LoadedModel:
                 raise UsageError(reason, "pass its file, or scale it to 8 bits", option="image")
             upright = ImageOps.exif_transpose(image)  # and in colours, as its file would be read
             return Picture(srgb_pixels(partial(cut, upright), upright.size, over_white=not hides_all(upright)))
-        if image.ndim != 3 or image.shape[2] != bands or image.dtype != dtype:
+        if image.ndim != 3 or not image.size or image.shape[2] != bands or image.dtype != dtype:
             reason = f"an array {image.shape} of {image.dtype} is no image"
             raise UsageError(reason, f"pass (H, W, {bands}) {dtype}", option="image")
-        return Picture(image)
+        top = self.metadata.full_scale
+        return Picture(image.clip(max=top) if top < np.iinfo(dtype).max else image)  # as its file, and in training

@@ -119,9 +119,11 @@ class Predictor:
             takes = f"{model} takes {metadata.in_channels} of {8 * needed.itemsize}"
             up_to = f" up to {metadata.full_scale:,}" if scene.reach else ""
             bands = f"{count} band{'s' if count > 1 else ''}"
-            if are_named(names):
+            if places is not None:  # whatever the bands are called, the bits do not fit
+                remedy = f"give a picture of {8 * needed.itemsize} bits"
+            elif are_named(names):
                 lacking = [band for band in metadata.bands if band not in names]
-                remedy = f"give a picture that has {', '.join(lacking)} too" if lacking else ""
+                remedy = f"give a picture that has {', '.join(lacking)} too"
             elif count < metadata.in_channels:
                 remedy = "give a picture that has all of these"
             elif image.sent:

@@ -116,6 +116,13 @@ def test_a_pil_image_is_nothing_for_a_model_of_other_bands(tmp_path):
         model.predict(Image.fromarray(Shapes(1).image(0)))
 
 
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3)])
+def test_an_array_without_a_pixel_is_no_image(tmp_path, shape):
+    model = simclrseg.load_model(write_segmenter(tmp_path / "a.onnx"))
+    with pytest.raises(UsageError, match=r"an array \(.*\) of uint8 is no image: pass \(H, W, 3\) uint8"):
+        model.predict(np.zeros(shape, np.uint8))
+
+
 def test_a_threshold_of_ones_own_makes_another_mask(tuned):
     image = Shapes(1).image(0)
     prediction = tuned.model.predict(image, threshold=0.01)

@@ -104,13 +104,16 @@ def test_values_above_the_full_scale_are_cut_off_as_in_training(twelve, tmp_path
         (tmp_path / f"{name}.tif").write_bytes(tiff(pixels))
     run(twelve, [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "out", outputs=["probability"])
     assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "out" / "b.png").read_bytes()
+    model = LoadedModel(open_model(twelve, "cpu"))
+    in_python = [model.predict(one).probability for one in (tmp_path / "a.tif", landscape())]
+    np.testing.assert_array_equal(*in_python)
 
 
 @pytest.mark.parametrize(
     ("pixels", "says"),
     [
         (np.zeros((9, 9, 4), np.uint16), r"4 bands of 16 bits, and .* takes 12 of 16 \(band1, band2"),
-        (np.zeros((9, 9, 12), np.uint8), "12 bands of 8 bits"),
+        (np.zeros((9, 9, 12), np.uint8), r"12 bands of 8 bits, and .* takes 12 of 16 \(.*; give a picture of 16 bits$"),
     ],
 )
 def test_a_picture_of_other_bands_or_bits_is_named_and_the_rest_goes_on(twelve, tmp_path, pixels, says, caplog):
