@@ -11,7 +11,6 @@ from torch import Tensor
 from simclrseg.metrics.representation import rows_at_once
 
 NEIGHBOURS = 20  # whose mean distance says how typical an image is
-SMALLEST = 5  # images of a cluster that comes before smaller ones
 MOST_CLUSTERS = 500
 FITTED = 20_000  # images that k-means looks at, of more
 RESTARTS, ROUNDS = 3, 50  # of k-means
@@ -66,9 +65,9 @@ def typical(features: Tensor, labelled: Tensor, count: int) -> list[Choice]:
     """Choose typical images of clusters in which nothing is labelled (TypiClust, Hacohen et al. 2022, alg. 1).
 
     There are as many clusters as images that are labelled or to be chosen, 500 at most. Those with the fewest labelled
-    images come first, of these the largest; each gives the image whose 20 neighbours in the cluster are nearest. In
-    place of dropping clusters of fewer than 5 images, as the paper does, these come last: a small set may have no
-    others. Near duplicates of what is labelled or chosen are passed over.
+    images come first, of these the largest; each gives the image whose 20 neighbours in the cluster are nearest.
+    Clusters of fewer than 5 images, which the paper drops, have their turn too: a small set may have no others. Near
+    duplicates of what is labelled or chosen are passed over.
 
     Args:
         features: (N, D) float32; they are normalised in place.
@@ -93,7 +92,7 @@ def typical(features: Tensor, labelled: Tensor, count: int) -> list[Choice]:
         order = [cluster for cluster, rows in enumerate(members) if distances.open[rows].any()]
         if not order:
             break
-        cluster = min(order, key=lambda one: (taken[one], len(members[one]) < SMALLEST, -len(members[one])))
+        cluster = min(order, key=lambda one: (taken[one], -len(members[one])))
         rows = members[cluster]
         if cluster not in scores:
             scores[cluster] = typicality(features[rows])

@@ -50,6 +50,13 @@ def test_clouds_in_which_something_is_labelled_come_after_all_others(clouds):
     assert {int(cloud[one.place]) for one in typical(features.clone(), labelled, 2)} == {2, 3}
 
 
+def test_clouds_give_one_image_after_the_other_which_are_not_labelled_by_that(clouds, monkeypatch):
+    monkeypatch.setattr(selection, "MOST_CLUSTERS", 4)
+    chosen = typical(clouds[0].clone(), NONE, 8)
+    assert [int(clouds[1][one.place]) for one in chosen] == [0, 1, 2, 3] * 2
+    assert {one.facts["labelled"] for one in chosen} == {0}
+
+
 def test_nothing_nearly_the_same_as_a_chosen_or_labelled_image_is_chosen(clouds):
     features, _ = clouds
     features = torch.cat([features, features + 1e-3])
