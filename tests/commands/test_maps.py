@@ -90,6 +90,9 @@ def test_rasterio_reads_the_same_place_before_and_after(make_model, tmp_path, sy
     shapes = [(one["geometry"], one["properties"]["class_id"]) for one in found["features"]]
     drawn = features.rasterize(shapes, out_shape=mask.shape, transform=transform, dtype="uint8")
     np.testing.assert_array_equal(drawn, mask)
+    corners = np.array([~transform * point for one, _ in shapes for ring in one["coordinates"] for point in ring])
+    assert np.abs(corners - corners.round()).max() < 1e-3  # those of pixels
+    assert all(("area" in one["properties"]) == (system != "EPSG:4326") for one in found["features"])  # not of degrees
     if system.startswith("EPSG"):
         name = found["crs"]["properties"]["name"]
         assert rasterio.crs.CRS.from_user_input(name).to_epsg() == int(system[5:]) or name.endswith("CRS84")
@@ -196,6 +199,7 @@ def test_an_orientation_moves_no_pixel_on_the_earth(make_model, tmp_path, orient
     found = json.loads((tmp_path / "a.geojson").read_text())
     corners = np.concatenate([ring for one in found["features"] for ring in one["geometry"]["coordinates"]])
     assert corners.max(0).tolist() == [500_600, 5_399_970] and corners.min(0)[1] == 5_399_600
+    assert all(turns(np.array(one["geometry"]["coordinates"][0])) > 0 for one in found["features"])
     mask = ids(tmp_path / "m.tif")
     stored = mask if keep else turn_back(mask, orientation)
     np.testing.assert_array_equal(stored, scene()[:, :, 0] > 127)
@@ -226,10 +230,19 @@ def test_pixels_without_data_are_255_in_a_geotiff_and_in_no_polygon(make_model, 
     assert not cv2.imread(str(tmp_path / "a.mask.png"), -1)[30:, 45:].any()
     found = json.loads((tmp_path / "a.geojson").read_text())
     assert sum(one["properties"]["pixels"] for one in found["features"]) == (mask == 1).sum() < 600
-    assert 0.5 < result.done[0]["confidence"] <= 1
+    sure = np.where(mask == 1, 230, 255 - 20)[mask != 255].mean() / 255
+    assert result.done[0]["confidence"] == pytest.approx(sure, abs=1e-3)
     options = {"flips" if name == "tta" else name: value for name, value in ({"tile": 64} | method).items()}
     in_python = simclrseg.load_model(make_model()).predict(tmp_path / "a.tif", **options)
     np.testing.assert_array_equal(in_python.mask, np.where(mask == 255, 0, mask))
+
+
+def test_a_geotiff_has_colours_of_its_classes_and_a_value_for_no_data_where_its_picture_has_one(make_model, tmp_path):
+    (tmp_path / "a.tif").write_bytes(geotiff(scene(), UTM | {NODATA: "250"}))
+    run(make_model(), [tmp_path / "a.tif"], tmp_path / "m.tif")
+    with tifffile.TiffFile(tmp_path / "m.tif") as file:
+        assert file.pages[0].tags[NODATA].value == "255" and file.pages[0].asarray().max() == 1
+        assert file.pages[0].colormap[:, 1].tolist() == [128 * 257, 0, 0]
 
 
 def test_a_cutout_is_transparent_where_the_picture_holds_nothing(make_model, tmp_path):

@@ -11,7 +11,7 @@ from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import bands_beside, common_names, parsed_bands
 from simclrseg.images.colours import stretch, viewable
 from simclrseg.images.decode import floating_ranges, image_shape, read_image, read_scene, stored_bands
-from simclrseg.images.depth import reflectance_range
+from simclrseg.images.depth import coarse_bands, common_range, reflectance_range
 from tests.images.geotiffs import METADATA, NODATA, UTM, geotiff
 
 RNG = np.random.default_rng(0)
@@ -133,6 +133,27 @@ def test_the_range_of_training_holds_and_what_lies_beyond_is_cut_off():
 )  # fmt: skip
 def test_the_likely_range_is_that_of_reflectances_or_what_was_found(low, high, reach):
     assert reflectance_range(low, high) == reach
+
+
+REFLECTANCES, COUNTS, HEIGHTS = (0, 0.5), (0, 3500), (20, 400)
+
+
+@pytest.mark.parametrize(
+    ("spreads", "taken", "reach", "coarse"),
+    [
+        ([REFLECTANCES, REFLECTANCES], [0, 1], (0, 1), {}),
+        ([REFLECTANCES, COUNTS], [0], (0, 1), {}),
+        ([REFLECTANCES, COUNTS], [1], (0, 10_000), {}),
+        ([REFLECTANCES, COUNTS], [0, 1], (0, 10_000), {0: 0}),  # nothing is left of the first
+        ([(0, 90), COUNTS], [0, 1], (0, 10_000), {}),  # dark, which it may be
+        ([REFLECTANCES, HEIGHTS], [0], (0, 1), {}),
+        ([REFLECTANCES, HEIGHTS], [1], HEIGHTS, {}),
+        ([REFLECTANCES, HEIGHTS], [0, 1], (0, 400), {0: 12}),
+    ],
+)
+def test_bands_of_several_kinds_share_the_range_of_those_that_are_taken(spreads, taken, reach, coarse):
+    assert common_range(spreads, taken) == reach
+    assert coarse_bands(spreads, taken, reach) == coarse
 
 
 @pytest.mark.parametrize("empty", [np.nan, np.inf, -9999.0, -3.4e38])

@@ -95,6 +95,7 @@ def test_opacity_has_all_of_its_bits_whatever_the_range():
     image = read_image(encoded(values), reach=(0, 4095))
     assert image[0, 0].tolist() == [255, 255, 255] and image[1, 0].tolist() == [0, 0, 0]
     assert image[1, 1].tolist() == [255, 255, 255]  # over white
+    assert read_picture(encoded(values), reach=likely_range).reach == (0, 4095)  # that of the colours alone
 
 
 def test_a_turned_picture_is_turned_with_its_deep_colours():

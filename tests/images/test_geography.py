@@ -26,6 +26,7 @@ def test_scale_and_tie_point_give_the_corner_of_pixels():
     assert {tag: tuple(value) for tag, value in found.tags.items()} == UTM
     moved = geography(UTM | {TIE_POINTS: (2.0, 3.0, 0.0, 500_020.0, 5_399_970.0, 0.0)})
     assert moved.affine == CORNER
+    assert geography(UTM | {SCALE: (10.0, -10.0, 0.0)}).affine == CORNER  # north is up, whatever the sign
 
 
 def test_a_transformation_turns_the_grid():
@@ -43,6 +44,8 @@ def test_degrees_are_no_lengths():
     assert (found.epsg, found.projected, found.system) == (4326, False, "EPSG:4326")
     own = geography(UTM | {KEYS: (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32767)})
     assert own.epsg is None and own.is_placed
+    based = geography(UTM | {KEYS: (1, 1, 0, 2, 1024, 0, 1, 1, 2048, 0, 1, 4326)})  # lengths, on that globe
+    assert based.epsg is None and based.projected
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

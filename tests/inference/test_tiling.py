@@ -109,6 +109,19 @@ def test_tiles_give_what_the_whole_gives_where_pixels_do_not_know_each_other(siz
     np.testing.assert_allclose(joined(brightness, image, 64, overlap), brightness(image[None])[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(20, 100), (100, 20), (9, 9)])
+def test_a_picture_that_is_smaller_than_a_tile_in_one_way_is_filled_up_and_what_is_said_of_that_cut_off(size):
+    image, seen = np.random.default_rng(0).integers(100, 256, (*size, 3)).astype(np.uint8), []
+
+    def predict(batch: np.ndarray) -> np.ndarray:
+        seen.extend(batch)
+        return brightness(batch)
+
+    np.testing.assert_allclose(joined(predict, image, 32, 0.5, fill=(7, 8, 9)), brightness(image[None])[0], atol=1e-6)
+    assert {tile.shape for tile in seen} == {(32, 32, 3)}
+    assert all(tile[31, 31].tolist() == [7, 8, 9] for tile in seen)
+
+
 def test_strips_follow_one_another_and_are_final():
     image = np.zeros((100, 50, 3), np.uint8)
     place = 0

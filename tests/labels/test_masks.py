@@ -202,6 +202,12 @@ def test_what_is_ignored_is_255(tmp_path, masks, classes):
         np.testing.assert_array_equal(mask, np.where(TOP, 255, found))
 
 
+def test_what_is_ignored_stays_so_where_the_two_classes_are_turned_round(tmp_path):
+    masks, _ = look(tmp_path, [grey(np.where(TOP, 255, found)) for found in OBJECTS], rules={"inverted": None})
+    for mask, found in zip(masks, OBJECTS, strict=True):
+        np.testing.assert_array_equal(mask, np.where(TOP, 255, ~found))
+
+
 def test_an_ignored_part_that_is_more_than_the_rest_is_said(tmp_path):
     masks = [grey(np.where(OBJECTS[0], 255, found & (Y > 9))) for found in OBJECTS[1:]]
     assert "255 is ignored; it has 3.7 times the pixels of all other ids but 0" in look(tmp_path, masks)[1]
@@ -222,6 +228,12 @@ def test_how_much_is_ignored_is_said_of_colours_too(tmp_path, kind):
     if kind == "P":
         masks = [one.convert("P", palette=Image.Palette.ADAPTIVE) for one in (top, plain)]
     _, said = look(tmp_path, masks, classes="{a: '#000000', b: '#5a5a5a', ignore: [200, 200, 200]}")
+    assert f"ignored: {50 * TOP.mean():.2g} % of all pixels, in 1 of 2 masks" in said
+
+
+def test_how_much_is_ignored_is_said_of_colours_that_are_no_greys(tmp_path):
+    classes = "{a: '#000000', b: '#5a5a5a', ignore: [200, 0, 0]}"
+    _, said = look(tmp_path, [coloured(TOP * 200), coloured(0 * Y)], classes=classes)
     assert f"ignored: {50 * TOP.mean():.2g} % of all pixels, in 1 of 2 masks" in said
 
 
@@ -275,6 +287,30 @@ def test_classes_of_a_file_each_lie_over_one_another_by_their_size(tmp_path):
         expected = np.where(small, ids[names[0]], np.where(outer, ids[names[1]], np.where(TOP, 255, 0)))
         np.testing.assert_array_equal(details["decode"](masks[0]), expected)
         assert "a file for each class: 2 (a, b); smaller ones lie on top" in lines
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_what_one_file_draws_is_drawn_though_another_ignores_it(tmp_path, names):
+    objects = (OBJECTS[0], np.where(OBJECTS[0] | TOP, 255, Y > 20))
+    files = {tmp_path / f"{name}.png": name for name in names}
+    for file, drawn in zip(files, objects, strict=True):
+        grey(drawn).save(file)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "photo.jpg")
+    masks = [tuple(sorted(files))]
+    details, _ = mask_details([tmp_path / "photo.jpg"], masks, classes=None, class_count=None, parts=files)
+    first, second = (details["classes"].index(name) for name in names)
+    expected = np.select([OBJECTS[0], TOP, Y > 20], [first, 255, second])
+    np.testing.assert_array_equal(details["decode"](masks[0]), expected)
+
+
+def test_masks_that_are_turned_are_read_in_another_way_than_the_same_files_that_are_not(tmp_path):
+    grey(OBJECTS[0]).save(tmp_path / "mask.png")
+    readings = set()
+    for orientation in (1, 6):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "photo.jpg", exif=orientation_exif(orientation))
+        files = [tmp_path / "photo.jpg"], [tmp_path / "mask.png"]
+        readings.add(mask_details(*files, classes=None, class_count=None)[0]["mask_reading"])
+    assert len(readings) == 2
 
 
 def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_others_show_it(tmp_path):

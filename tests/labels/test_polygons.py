@@ -111,6 +111,8 @@ def test_parts_of_an_object_are_put_together_and_overlap_is_no_hole():
 
 
 def test_what_lies_outside_is_cut_off():
+    mask = draw([Object(1, (Region(4, -2, np.ones((3, 4), bool)),))], (6, 10))
+    assert mask.sum() == 4 and (mask[4:, :2] == 1).all()
     assert drawn(moved(-4, -2)).sum() == 3 * 2
     assert fill(moved(20, 0), (6, 10)).pixels.size == 0
     assert drawn(moved(30, 30)).sum() == 0

@@ -14,6 +14,7 @@ from simclrseg.metrics import representation
 from simclrseg.metrics.representation import (
     alignment,
     effective_rank,
+    knn_among,
     knn_predictions,
     linear_layer,
     linear_predictions,
@@ -105,6 +106,13 @@ def test_near_neighbours_outvote_many_far_ones() -> None:
     assert knn_predictions(bank, labels, query, temperature=10.0).tolist() == [1]
 
 
+def test_every_fifth_image_asks_the_others_and_never_itself() -> None:
+    features, labels = torch.eye(10), torch.arange(10) % 5
+    features[6], labels[6] = features[5], labels[5]
+    labels[0] = 7  # a class that no other has
+    assert knn_among(features, labels) == 0.5
+
+
 def test_autocast_changes_nothing() -> None:
     bank, queries = normal(60, 8), normal(30, 8, seed=1)
     labels = torch.arange(60) % 3
@@ -150,6 +158,14 @@ def test_the_probe_takes_the_decay_that_validation_likes_best():
     decays = (10.0, 1e-3)
     _, chosen = linear_predictions(first, second, features[:5], decays=decays)
     assert chosen == max(decays, key=accuracy)
+
+
+def test_the_probe_learns_from_the_validation_part_too_once_the_decay_is_chosen():
+    labels = torch.cat([torch.arange(40) % 2, torch.arange(30) % 3, torch.full((5,), 2)])
+    features = 0.3 * normal(75, 3) + 2 * torch.eye(3)[labels]  # the third class is in the validation part alone
+    first, second = (features[:40], labels[:40]), (features[40:70], labels[40:70])
+    predicted, _ = linear_predictions(first, second, features[70:])
+    assert predicted.tolist() == [2] * 5
 
 
 def test_the_nearest_are_those_of_the_largest_cosine_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

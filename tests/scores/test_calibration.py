@@ -52,6 +52,18 @@ def test_images_add_up() -> None:
         parts += as_pixels(probabilities[rows], labels[rows])
     assert (parts.number == whole.number).all() and (parts.levels == whole.levels).all()
     assert parts.brier == pytest.approx(whole.brier) and parts.aurc == pytest.approx(whole.aurc)
+    assert parts.ece == pytest.approx(whole.ece)
+
+
+@pytest.mark.parametrize("together", [1, 7, 33])
+def test_predictions_that_are_worked_on_in_parts_are_counted_as_all_at_once(monkeypatch, together: int) -> None:
+    probabilities, labels = predictions(100, 3, honest=False)
+    whole = as_pixels(probabilities, labels), Confidences.of_images(probabilities, labels)
+    monkeypatch.setattr("simclrseg.scores.confidences._TOGETHER", together)  # of which none divides 100 but 1
+    parts = as_pixels(probabilities, labels), Confidences.of_images(probabilities, labels)
+    for one, other in zip(parts, whole, strict=True):
+        assert (one.number == other.number).all() and (one.levels == other.levels).all()
+        assert one.ece == pytest.approx(other.ece) and one.brier == pytest.approx(other.brier)
 
 
 def test_the_foreground_alone_says_as_much_as_both_classes_and_ignored_pixels_nothing() -> None:

@@ -49,7 +49,7 @@ def test_ninety_five_in_a_hundred_intervals_hold_the_truth() -> None:
 
 def test_images_without_a_value_count_in_no_resample() -> None:
     values = np.array([1.0, np.nan, 3.0])
-    weights = np.array([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+    weights = np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 0.0], [0.0, 3.0, 0.0]])
     assert means(values, weights) == pytest.approx([2.0, 1.0, np.nan], nan_ok=True)
 
 

@@ -110,6 +110,14 @@ def test_losses_of_an_image_are_those_of_training(classes):
         assert ours[name][0] == pytest.approx(loss.item(), abs=1e-6)
 
 
+def test_a_class_that_is_found_and_not_there_is_none_of_those_of_the_dice_loss():
+    probability, mask = image(4)
+    mask[mask == 3] = 0
+    assert (to_mask(probability, None)[mask != 255] == 3).any()
+    expected = dice(torch.from_numpy(np.log(probability.astype(np.float64)))[None], torch.from_numpy(mask)[None])
+    assert Pixels.of(probability, mask, None, 4).metrics()["dice_loss"][0] == pytest.approx(expected.item(), abs=1e-6)
+
+
 def test_the_dice_loss_is_that_of_segmentation_models_pytorch():
     probability, mask = image(2)
     mask[mask == 255] = 0
@@ -172,6 +180,12 @@ def test_every_threshold_gives_the_confusion_of_deciding_there():
     for place in (0, 29, 49, 98):
         prediction = (probability > THRESHOLDS[place]).astype(np.uint8)
         assert (at[place] == confusion_matrix(prediction, mask, 2)).all()
+
+
+def test_pixels_that_are_counted_in_parts_give_every_threshold_the_same(monkeypatch):
+    whole = Pixels.of(*image(2), 0.5, 2)
+    monkeypatch.setattr("simclrseg.scores.pixels._TOGETHER", 1000)  # which does not divide the pixels that count
+    np.testing.assert_array_equal(Pixels.of(*image(2), 0.5, 2).probability, whole.probability)
 
 
 @pytest.mark.parametrize("empty", [0.0, 1.0, float("nan")])

@@ -278,6 +278,19 @@ def test_an_export_of_roboflow_has_its_splits_and_no_class_for_its_project(tmp_p
     assert all((dataset.mask(index) == expected(index % 2)).all() for index in range(6))
 
 
+def test_a_category_around_others_is_a_class_where_objects_are_of_it(tmp_path):
+    roboflow(tmp_path)
+    for part, category in (("train", 0), ("valid", 1)):
+        file = tmp_path / part / "_annotations.coco.json"
+        content = json.loads(file.read_text())
+        content["annotations"][0]["category_id"] = category
+        put(file, content)
+    dataset = opened(tmp_path)
+    assert dataset.classes == ("background", "pets", "cat", "dog")
+    held = {split: dataset.mask(indices[1]).max() for split, indices in dataset.official.items()}
+    assert held == {"train": 1, "validation": 2, "test": 2}
+
+
 @pytest.mark.parametrize("images", [2, 0])
 def test_a_split_without_an_object_is_background_beside_others(tmp_path, images):
     roboflow(tmp_path)
@@ -541,6 +554,16 @@ def test_an_export_of_roboflow_to_yolo_is_read(tmp_path, named):
     assert dataset.classes == ("background", "cat", "dog") and dataset.name == tmp_path.name
     assert dataset.official == {"train": (0,), "validation": (1,)}
     assert (dataset.mask(1) == expected(2)).all()
+
+
+def test_labels_are_found_though_the_whole_set_lies_in_a_folder_called_images(tmp_path):
+    dataset = opened(yolo_set(tmp_path / "images"))
+    assert (dataset.mask(0) == expected(2)).all() and (dataset.mask(1) == expected(2)).all()
+
+
+def test_points_that_rounding_has_moved_out_of_the_photo_are_drawn(tmp_path):
+    dataset = opened(yolo_set(tmp_path, "1 -0.005 -0.009 1.005 0 1.009 1 0 1.005"))
+    assert (dataset.mask(0) == 2).all()
 
 
 def test_names_may_be_a_mapping_and_splits_lists_of_images_as_cvat_writes_them(tmp_path):
