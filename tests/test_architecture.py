@@ -24,7 +24,7 @@ LIGHT = [
     "simclrseg.hub.fetch",
     "simclrseg.hub.push",
     "simclrseg.runs.claim",
-    "simclrseg.runs.find",
+    "simclrseg.runs.lookup",
     "simclrseg.metadata",
     "simclrseg.registry",
     "simclrseg.errors",

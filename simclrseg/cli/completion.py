@@ -277,7 +277,7 @@ def _one_more(names: Iterable[str], incomplete: str) -> Iterator[Item]:
 
 
 def _runs(words: Sequence[str], kind: str) -> Iterator[Item]:
-    from simclrseg.runs.find import list_runs
+    from simclrseg.runs.lookup import list_runs
 
     root = words[words.index("--runs") + 1] if "--runs" in words[:-1] else "runs"
     for run in list_runs(Path(root), kind):  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from simclrseg.knobs.parsing import (
     stored_knobs,
     stored_values,
 )
-from simclrseg.runs.find import find_run
+from simclrseg.runs.lookup import find_run
 from simclrseg.runs.run import Run
 from simclrseg.system.surroundings import check_surroundings
 from simclrseg.text import printable

@@ -27,7 +27,7 @@ from simclrseg.knobs.parsing import config_of_run, stored_values
 from simclrseg.metadata import LARGEST_SIDE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
-from simclrseg.runs.find import find_run
+from simclrseg.runs.lookup import find_run
 from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
 from simclrseg.runs.run import Run
 from simclrseg.system.files import make_folder, remove_empty, why_no_model

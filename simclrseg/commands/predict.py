@@ -32,7 +32,7 @@ from simclrseg.inference.jobs import (
 from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor, to_stdout
 from simclrseg.inference.session import CPU, Model, open_model
-from simclrseg.runs.find import find_run, line_of_newer, newest_run
+from simclrseg.runs.lookup import find_run, line_of_newer, newest_run
 from simclrseg.runs.names import ONNX_FILE
 from simclrseg.runs.run import runs_option
 from simclrseg.system.files import json_text, make_folder, remove_empty, replacing, why_not_a_file, write_text

@@ -100,7 +100,7 @@ def least_together(task: Task, fields: Fields) -> int:
 
 
 def takes_nothing(task: Task, fields: Fields) -> bool:
-    """Whether a forward pass of no samples works, as a process has that a short batch has nothing for.
+    """Tell whether a forward pass of no samples works, as a process has that a short batch has nothing for.
 
     Transformers fail, whose tokens are counted from what there is.
     """

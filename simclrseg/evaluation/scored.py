@@ -26,7 +26,7 @@ from simclrseg.inference.tiling import Predict
 from simclrseg.knobs.parsing import config_of_run, dump_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.runs.claim import claim, discarded_unless_started
-from simclrseg.runs.find import find_run, line_of_newer, newest_run
+from simclrseg.runs.lookup import find_run, line_of_newer, newest_run
 from simclrseg.runs.names import LONGEST_NAME, MODEL_FILE, NAME
 from simclrseg.runs.run import Run, finish, record_facts, runs_option
 from simclrseg.scores.pixels import Resolution

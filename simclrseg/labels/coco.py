@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.listing import tell_unread
-from simclrseg.labels.find import GUESSED, Images
+from simclrseg.labels.fitting import GUESSED, Images
 from simclrseg.labels.labelled import (
     Labelled,
     LabelledImage,

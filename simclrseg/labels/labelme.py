@@ -19,7 +19,7 @@ from simclrseg.errors import DataError, some
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import check_picture
 from simclrseg.images.listing import tell_unread
-from simclrseg.labels.find import GUESSED, Fitting, Images
+from simclrseg.labels.fitting import GUESSED, Fitting, Images
 from simclrseg.labels.labelled import (
     Labelled,
     LabelledImage,

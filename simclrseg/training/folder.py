@@ -21,7 +21,7 @@ from simclrseg.data.seen import kept
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.knobs.parsing import config_of_run, dump_config
 from simclrseg.runs.claim import claim, discarded_unless_started, lock
-from simclrseg.runs.find import find_run
+from simclrseg.runs.lookup import find_run
 from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, Kind
 from simclrseg.runs.run import Run, record_facts, runs_option, source_commit
 from simclrseg.system import distributed, log_file

@@ -9,7 +9,7 @@ from simclrseg.data.datasets import ENTRIES
 from simclrseg.data.datasets.entries import Companion
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import PUBLISHED
-from simclrseg.runs.find import find_pretraining
+from simclrseg.runs.lookup import find_pretraining
 from simclrseg.runs.names import RESERVED
 
 FOLDER = "labelled"

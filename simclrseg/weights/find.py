@@ -17,7 +17,7 @@ from simclrseg.hub.table import FOUNDATIONS, HF, PUBLISHED, find, parse_address,
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.registry import canonical
-from simclrseg.runs.find import find_pretraining, list_runs
+from simclrseg.runs.lookup import find_pretraining, list_runs
 from simclrseg.runs.names import BACKBONE_FILE, ENVIRONMENT, MODEL_FILE, RESERVED, WEIGHTS
 from simclrseg.runs.run import Run, runs_option
 from simclrseg.system.content import read_json

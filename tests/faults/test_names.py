@@ -34,7 +34,7 @@ from simclrseg.evaluation.page import table
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import read_metadata
 from simclrseg.runs.claim import claim
-from simclrseg.runs.find import find_pretraining
+from simclrseg.runs.lookup import find_pretraining
 from simclrseg.runs.names import CHECKPOINT, ENVIRONMENT, dataset_label
 from simclrseg.runs.run import record_facts
 from simclrseg.system import log_file

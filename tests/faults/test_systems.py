@@ -38,7 +38,7 @@ from simclrseg.exporters.weights import export_weights
 from simclrseg.inference.jobs import find_images, plan_outputs
 from simclrseg.models.weights import read_weights
 from simclrseg.runs.claim import claim, lock
-from simclrseg.runs.find import find_pretraining, find_run, newest_run
+from simclrseg.runs.lookup import find_pretraining, find_run, newest_run
 from simclrseg.runs.run import finish
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text

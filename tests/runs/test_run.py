@@ -10,7 +10,7 @@ import pytest
 
 from simclrseg.errors import RunError
 from simclrseg.runs.claim import claim
-from simclrseg.runs.find import find_pretraining, find_run, list_runs, newest_run
+from simclrseg.runs.lookup import find_pretraining, find_run, list_runs, newest_run
 from simclrseg.runs.names import ENVIRONMENT
 from simclrseg.runs.run import Run, finish, record_facts, runs_option
 from tests.runs.folders import finished

@@ -27,7 +27,7 @@ from simclrseg.images.decode import Mask, image_header, image_shape
 from simclrseg.images.listing import is_image, is_photo, list_files, tell_unread, walk
 from simclrseg.images.opening import turn_upright
 from simclrseg.labels.coco import is_coco, read_coco
-from simclrseg.labels.find import Images
+from simclrseg.labels.fitting import Images
 from simclrseg.labels.labelled import YAML, Labelled, LabelledImage, left_out, read_content
 from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.looking import look_at

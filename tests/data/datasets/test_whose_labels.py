@@ -12,7 +12,7 @@ import pytest
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import Drawn, drawn_set
 from simclrseg.errors import DataError
-from simclrseg.labels.find import Images
+from simclrseg.labels.fitting import Images
 from tests.data.datasets.labels import FLAT, coco, labelme, photos, put, yolo
 
 

@@ -282,7 +282,7 @@ def runs(folder: Path) -> Source:
     from simclrseg.evaluation.opened import images_of, target_of
     from simclrseg.evaluation.scored import batch_size_of, model_run, origin_of
     from simclrseg.knobs.parsing import config_of_run, dump_config, parse_config
-    from simclrseg.runs.find import list_runs
+    from simclrseg.runs.lookup import list_runs
     from simclrseg.runs.names import ENVIRONMENT, MODEL_FILE
     from simclrseg.runs.run import Run
     from simclrseg.targets.segment.target import SegmentationTarget

@@ -10,7 +10,7 @@ import pytest
 
 from simclrseg.errors import RunError
 from simclrseg.runs.claim import claim
-from simclrseg.runs.find import find_pretraining, find_run, line_of_newer, list_runs, newest_run
+from simclrseg.runs.lookup import find_pretraining, find_run, line_of_newer, list_runs, newest_run
 from simclrseg.runs.names import CHECKPOINT
 from simclrseg.runs.run import Run, record_facts
 from tests.runs.folders import checkpointed, finished
