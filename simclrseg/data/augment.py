@@ -91,6 +91,9 @@ PAIR_STRENGTHS = {
 }
 """For an image and its mask together; none of them moves one against the other."""
 
+WEAK = replace(PAIR_STRENGTHS["standard"], jitter_probability=0.0)
+"""A view in which the teacher looks: cropped and flipped as labelled photos are, in the photo's own colours."""
+
 STRONG = replace(
     _STILL,
     jitter_probability=0.8,

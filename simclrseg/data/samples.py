@@ -291,10 +291,9 @@ class Images(Samples):
 
 
 class WeakAndStrong(Samples):
-    """Unlabelled images for consistency: ``image`` is a weak view, changed as ``strengths`` say, colours too.
+    """Unlabelled images for consistency: ``image`` is a weak view, changed as ``strengths`` say.
 
-    ``strong`` (2, S, S, bands) are two strong views: the weak one, recoloured once more and blurred. The first takes
-    the random numbers that the weak one's colours had, so that these go on the same way; the second has its own.
+    ``strong`` (2, S, S, bands) are two strong views: the weak one, each recoloured and blurred in its own way.
     ``pasted`` (2, 4) says where each of them takes the pixels of the next image's: top, left, bottom and right of a
     rectangle, which is empty in half of the views (CutMix, Yun et al. 2019, for segmentation French et al. 2020). Where
     a view may hold padding, or an image nothing in places, ``shown`` (S, S) is False there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.preparation import prepare
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.data.seen import image_hashes, overlap
 from simclrseg.errors import DataError, Interrupted, UsageError
@@ -119,6 +121,16 @@ def test_the_loss_has_the_knobs_that_were_asked_for(folders):
     assert made.task.ramp == (2 * steps, 8 * steps) and not made.task.memory
     assert plain.task.ramp == (round(0.6 * steps), round(1.2 * steps)) and plain.task.memory
     assert made.batches.neighbours == made.task.neighbours == 2  # partners stay in one process
+
+
+@pytest.mark.parametrize("augmentation", ["none", "standard"])
+def test_weak_views_are_cropped_and_flipped_alone_however_labelled_photos_are_changed(folders, augmentation):
+    values = tree(folders, augmentation=augmentation)
+    start = prepare(Session("finetune", config(values), MACHINE))
+    assert start.batches.samples.strengths == PAIR_STRENGTHS[augmentation]
+    weak = start.batches.unlabelled.strengths
+    assert replace(weak, jitter_probability=0.8) == PAIR_STRENGTHS["standard"]
+    assert not (weak.jitter_probability or weak.grayscale_probability or weak.blur_probability)
 
 
 def test_a_set_that_is_named_twice_gives_each_photo_once(folders):

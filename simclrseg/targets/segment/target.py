@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from simclrseg.charts import plots
-from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.augment import PAIR_STRENGTHS, WEAK, Strengths
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.framing import crops_of, cutting_of, tiles_of
 from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
@@ -215,17 +215,18 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     def make_samples(
         self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
     ) -> MaskPairs:
-        return MaskPairs(dataset, indices, **self._views(dataset, indices, metadata, augmentation), seed=seed)
+        strengths = PAIR_STRENGTHS[augmentation]
+        return MaskPairs(dataset, indices, **self._views(dataset, indices, metadata, strengths), seed=seed)
 
     def _views(
-        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, augmentation: str
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, strengths: Strengths
     ) -> dict[str, Any]:
         """How images are cut, changed and read, as arguments of their samples."""
         return {
             "cutting": cutting_of(Framing.of(metadata), dataset),
             "crops": self.crops(dataset, indices),
             "image_size": self.data.image_size,
-            "strengths": PAIR_STRENGTHS[augmentation],
+            "strengths": strengths,
             "strict": self.data.strict,
         }
 
@@ -238,7 +239,7 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     def make_unlabelled(
         self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, seed: int
     ) -> WeakAndStrong:
-        return WeakAndStrong(dataset, indices, **self._views(dataset, indices, metadata, "standard"), seed=seed)
+        return WeakAndStrong(dataset, indices, **self._views(dataset, indices, metadata, WEAK), seed=seed)
 
     def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> SeparableTask:
         assert isinstance(learner, Segmentation)
