@@ -102,9 +102,9 @@ def unexported(monkeypatch) -> None:
 @pytest.fixture
 def short_dry_runs(monkeypatch) -> None:
     """Dry runs that take a single step."""
-    from simclrseg.training import forecast, train
+    from simclrseg.training import dry_run, forecast
 
-    monkeypatch.setattr(train, "DRY_STEPS", {"cpu": 1})
+    monkeypatch.setattr(dry_run, "DRY_STEPS", {"cpu": 1})
     monkeypatch.setattr(forecast, "WARM_UP", 0)
 
 

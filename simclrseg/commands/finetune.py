@@ -35,8 +35,10 @@ from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Scoring, Target
 from simclrseg.targets.learner import predictor
 from simclrseg.targets.unlabelled import ConfidenceWarning
-from simclrseg.training.forecast import DryRun, in_words
-from simclrseg.training.train import Session, Trainer
+from simclrseg.training.dry_run import DryRun
+from simclrseg.training.forecast import in_words
+from simclrseg.training.session import Session
+from simclrseg.training.train import Trainer
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.find import LOAD_REPORT, PRETRAINED_FILE, Pretrained, recorded_file
 

@@ -32,9 +32,10 @@ from simclrseg.system import distributed
 from simclrseg.targets.base import Target, target_class
 from simclrseg.targets.learner import Learner
 from simclrseg.targets.unlabelled import open_unlabelled
+from simclrseg.training.batches import tell_batch
 from simclrseg.training.knobs import steps_of_epoch
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import Session, tell_batch
+from simclrseg.training.session import Session
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, labelled_set
 from simclrseg.weights.find import Pretrained, begun_with, encoder_of, find_pretrained, tell_loaded

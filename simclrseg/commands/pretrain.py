@@ -41,10 +41,12 @@ from simclrseg.runs.run import record_facts, runs_option
 from simclrseg.scores.doubts import pretraining_doubts
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
+from simclrseg.training.batches import tell_batch
+from simclrseg.training.dry_run import DryRun
 from simclrseg.training.folder import hash_of_names
-from simclrseg.training.forecast import DryRun
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import Session, Trainer, tell_batch
+from simclrseg.training.session import Session
+from simclrseg.training.train import Trainer
 from simclrseg.weights.backbone import BEFORE, SEEN_FILE, save_backbone
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following

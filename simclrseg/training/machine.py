@@ -1,14 +1,12 @@
-"""The machine of a run: device, number format, threads, and the micro-batch that fits its memory."""
+"""The machine of a run: device, number format and threads."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
 
 import torch
 
-from simclrseg.engine.footprint import Footprint, free_memory, largest_micro_batch
 from simclrseg.engine.runtime import choose_device, choose_precision, describe
 from simclrseg.knobs.sections import Hardware
 from simclrseg.runs.run import Run
@@ -46,26 +44,3 @@ def as_begun(machine: Machine, resumed: Run | None) -> Machine:
         return machine
     log.warning(f"going on in {begun}, as the run began; auto is {machine.precision} here")
     return dataclasses.replace(machine, precision=begun)
-
-
-def fitting_micro_batch(batch_size: int, device: torch.device, measure: Callable[[], Footprint], *, least: int) -> int:
-    """The whole batch of this process where it fits the free memory, else a part of it that does; and say so.
-
-    Args:
-        batch_size: of this process.
-        measure: gives the footprint of a step, where it is needed.
-        least: of ``least_micro_batch``.
-    """
-    free = free_memory(device)
-    if free is None:
-        log.info(f"micro-batch {batch_size} of {batch_size}: this system does not say how much memory is free")
-        return batch_size
-    footprint = measure()
-    micro_batch = largest_micro_batch(batch_size, footprint, free, least=least)
-    log.info(
-        f"micro-batch {micro_batch} of {batch_size}: about {footprint.image / 1e6:,.3g} MB an image, "
-        f"{free / 1e9:.1f} GB free"
-    )
-    if footprint.fixed + micro_batch * footprint.image > free:
-        log.warning(f"{micro_batch} images may not fit the memory: a smaller --image-size or --backbone takes less")
-    return micro_batch

@@ -308,7 +308,8 @@ def test_a_signal_after_the_last_step_says_how_the_run_is_finished(run, recipe, 
     from simclrseg.commands.preparation import prepare
     from simclrseg.runs.run import Run
     from simclrseg.training.machine import Machine
-    from simclrseg.training.train import Session, Trainer
+    from simclrseg.training.session import Session
+    from simclrseg.training.train import Trainer
 
     def score(config, observers):
         session = Session("finetune", config, Machine(torch.device("cpu"), "fp32", 1))

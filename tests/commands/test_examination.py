@@ -29,7 +29,7 @@ def prepared(folder: Path) -> None:
     from simclrseg.config.finetune import FinetuneConfig
     from simclrseg.knobs.parsing import parse_config
     from simclrseg.system import distributed
-    from simclrseg.training.train import Session
+    from simclrseg.training.session import Session
 
     tree = {
         "data": {"dataset": str(folder / "labelled"), "image_size": 32, "normalization": "dataset", "cache": "none"},

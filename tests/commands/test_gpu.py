@@ -19,7 +19,7 @@ from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.inference.session import open_model
 from simclrseg.knobs.parsing import read_config_file
 from simclrseg.runs.run import Run
-from simclrseg.training.forecast import DryRun
+from simclrseg.training.dry_run import DryRun
 from tests.gpu import ON_A_GPU, only_free
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, evaluated, in_runs
 

@@ -29,7 +29,7 @@ from simclrseg.metadata import IMAGENET_MEAN
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.runs.names import BACKBONE_FILE, ENVIRONMENT, MODEL_FILE
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import Session
+from simclrseg.training.session import Session
 from tests.data.datasets.patches import write_patch
 from tests.data.fakes import photo
 from tests.folders import write, write_pairs

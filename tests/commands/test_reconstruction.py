@@ -31,7 +31,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
-from simclrseg.training.train import Session
+from simclrseg.training.session import Session
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained, find_pretrained
 from tests.observers import stop_at

@@ -38,7 +38,8 @@ from simclrseg.runs.run import Run
 from simclrseg.targets.classify.target import Classification
 from simclrseg.targets.segment.learner import Segmentation
 from simclrseg.training import train as training
-from simclrseg.training.train import Session, Trainer
+from simclrseg.training.session import Session
+from simclrseg.training.train import Trainer
 from tests.folders import write_colours, write_figures
 from tests.small import MACHINE, changed, evaluated
 

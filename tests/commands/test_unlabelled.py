@@ -26,7 +26,7 @@ from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.targets.segment.target import SegmentationTarget
 from simclrseg.targets.unlabelled import ConfidenceWarning, open_unlabelled
-from simclrseg.training.train import Session
+from simclrseg.training.session import Session
 from tests.folders import write, write_pairs
 from tests.observers import stop_at
 from tests.small import HARDWARE, MACHINE, changed, export_nothing, in_runs

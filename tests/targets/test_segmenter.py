@@ -32,7 +32,7 @@ from simclrseg.models.weights import read_metadata
 from simclrseg.targets.base import Scoring
 from simclrseg.targets.segment.examination import class_weights, examine_masks, open_masks
 from simclrseg.targets.segment.target import Examples, SegmentationTarget
-from simclrseg.training.train import Session
+from simclrseg.training.session import Session
 from tests.folders import write_figures
 from tests.small import HARDWARE, MACHINE, evaluated
 

@@ -13,7 +13,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import smaller_command
 from simclrseg.knobs.parsing import parse_config
-from simclrseg.training import train
+from simclrseg.training import batches, dry_run, train
 from simclrseg.training.forecast import Forecast, in_words
 from tests.observers import drive
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
@@ -164,8 +164,8 @@ def test_a_dry_run_of_slow_steps_is_an_estimate_from_smaller_ones(tmp_path, monk
     caplog.set_level(logging.INFO, "simclrseg")
     config = changed(changed(in_runs(SMALL_PRETRAIN, tmp_path / "runs"), "training", batch_size=8), "run", dry_run=True)
     whole = pretrain(PretrainConfig.model_validate(config))
-    monkeypatch.setattr(train, "QUICK", 0.0)
-    monkeypatch.setattr(train, "fit", None)  # is not called
+    monkeypatch.setattr(dry_run, "QUICK", 0.0)
+    monkeypatch.setattr(dry_run, "fit", None)  # is not called
     found = pretrain(PretrainConfig.model_validate(config))
     assert whole.dry_run == "nothing was written"
     assert found.dry_run == "an estimate from a step of 8 photos; nothing was written"
@@ -180,7 +180,7 @@ def test_a_first_step_that_takes_long_is_announced_before_it_is_taken(tmp_path, 
 
     caplog.set_level(logging.INFO, "simclrseg")
     for name, value in {"LONG_STEPS": 0.0, "LARGE_BATCHES": 0.0, "A_WHILE": limit}.items():
-        monkeypatch.setattr(train, name, value)
+        monkeypatch.setattr(batches, name, value)
 
     class StepBegins(Exception):
         pass

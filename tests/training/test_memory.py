@@ -21,8 +21,8 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.targets.segment.learner import Segmentation
-from simclrseg.training import machine
-from simclrseg.training.train import check_last_batch
+from simclrseg.training import batches
+from simclrseg.training.batches import check_last_batch
 from tests.observers import stop_at
 from tests.small import SMALL_PRETRAIN, changed, in_runs
 
@@ -41,7 +41,7 @@ def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, mo
 
     caplog.set_level(logging.INFO, "simclrseg")
     config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", epochs=2, batch_size=256)
-    monkeypatch.setattr(machine, "free_memory", lambda device: 300_000_000)
+    monkeypatch.setattr(batches, "free_memory", lambda device: 300_000_000)
     with pytest.raises(Interrupted):
         pretrain(PretrainConfig.model_validate(config), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
     (line,) = [line for line in caplog.messages if line.startswith("micro-batch")]
@@ -50,7 +50,7 @@ def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, mo
     assert 256 % micro_batch == 0
     assert line.startswith(f"micro-batch {micro_batch} of 256: about 1.79")
     assert line.endswith(" MB an image, 0.3 GB free")
-    monkeypatch.setattr(machine, "free_memory", lambda device: pytest.fail("measured again"))
+    monkeypatch.setattr(batches, "free_memory", lambda device: pytest.fail("measured again"))
     result = pretrain(PretrainConfig.model_validate(changed(config, "run", resume="shapes")))
     assert stored(result.run) == micro_batch
 

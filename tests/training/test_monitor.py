@@ -25,7 +25,8 @@ from simclrseg.models.weights import read_metadata
 from simclrseg.runs.run import Run
 from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
-from simclrseg.training.train import Session, Trainer
+from simclrseg.training.session import Session
+from simclrseg.training.train import Trainer
 from tests.engine.small import Images, train
 from tests.methods.simclr import small_simclr
 from tests.observers import stop_at
