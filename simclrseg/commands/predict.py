@@ -18,17 +18,8 @@ from simclrseg.errors import ImageError, SimclrsegError, Terminated, UsageError
 from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.decode import Picture, image_shape
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.jobs import (
-    STREAM,
-    InputImage,
-    Job,
-    check_writable,
-    common_folder,
-    find_images,
-    names_a_file,
-    names_one_image,
-    plan_outputs,
-)
+from simclrseg.inference.inputs import STREAM, InputImage, find_images, names_one_image
+from simclrseg.inference.jobs import Job, check_writable, common_folder, names_a_file, plan_outputs
 from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor, to_stdout
 from simclrseg.inference.session import CPU, Model, open_model

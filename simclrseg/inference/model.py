@@ -18,7 +18,7 @@ from simclrseg.images.colours import overlay, viewable
 from simclrseg.images.decode import Picture
 from simclrseg.images.srgb import hides_all, srgb_pixels
 from simclrseg.images.strips import cut
-from simclrseg.inference.jobs import InputImage
+from simclrseg.inference.inputs import InputImage
 from simclrseg.inference.outputs import class_colours
 from simclrseg.inference.predictor import SMALLEST_TILE, Predictor
 from simclrseg.inference.session import Model

@@ -34,7 +34,8 @@ from simclrseg.images.headers import Refused
 from simclrseg.images.limits import MAX_PIXELS
 from simclrseg.images.opening import turn_back
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.jobs import InputImage, Job
+from simclrseg.inference.inputs import InputImage
+from simclrseg.inference.jobs import Job
 from simclrseg.inference.outputs import Strip, Subject, likeliest
 from simclrseg.inference.session import CPU, Model
 from simclrseg.inference.tiling import OVERLAP, Predict, mirrored, predict_tiles, strips, to_mask

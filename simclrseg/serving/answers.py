@@ -12,7 +12,8 @@ from simclrseg.images.decode import image_shape
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import check_size
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.jobs import InputImage, Job
+from simclrseg.inference.inputs import InputImage
+from simclrseg.inference.jobs import Job
 from simclrseg.inference.predictor import Predictor
 from simclrseg.system.files import json_text
 from simclrseg.system.hardware import explained_shortage

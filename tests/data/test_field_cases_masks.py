@@ -14,7 +14,8 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import make_split
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import read_image
-from simclrseg.inference.jobs import find_images, plan_outputs
+from simclrseg.inference.inputs import find_images
+from simclrseg.inference.jobs import plan_outputs
 from simclrseg.targets.knobs import LabelledData
 from simclrseg.targets.segment.examination import examine_masks, open_masks
 

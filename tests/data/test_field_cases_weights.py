@@ -20,7 +20,7 @@ from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.samples import MaskPairs
 from simclrseg.errors import DataError, ModelFileError, UsageError
 from simclrseg.images.decode import read_image
-from simclrseg.inference.jobs import InputImage
+from simclrseg.inference.inputs import InputImage
 from simclrseg.inference.model import LoadedModel
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import simclrseg
-from simclrseg.inference.jobs import find_images, plan_outputs
+from simclrseg.inference.inputs import find_images
+from simclrseg.inference.jobs import plan_outputs
 from tests.faults.growth import ALLOWED, of_epochs, repeated, trainings
 from tests.inference.models import write_segmenter
 

@@ -35,7 +35,8 @@ from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.locate import data_root, open_dataset
 from simclrseg.errors import DataError, OutputError, RunError, UsageError
 from simclrseg.exporters.weights import export_weights
-from simclrseg.inference.jobs import find_images, plan_outputs
+from simclrseg.inference.inputs import find_images
+from simclrseg.inference.jobs import plan_outputs
 from simclrseg.models.weights import read_weights
 from simclrseg.runs.claim import claim, lock
 from simclrseg.runs.lookup import find_pretraining, find_run, newest_run

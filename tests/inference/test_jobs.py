@@ -7,7 +7,8 @@ import os
 import pytest
 
 from simclrseg.errors import DataError, ImageError, UsageError
-from simclrseg.inference.jobs import find_images, names_one_image, plan_outputs
+from simclrseg.inference.inputs import find_images, names_one_image
+from simclrseg.inference.jobs import plan_outputs
 from simclrseg.inference.predictor import Predictor
 from tests.no_files import REASONS, put_no_files
 
