@@ -14,7 +14,8 @@ import onnxruntime
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.split_file import SPLIT_FILE, stored_split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
-from simclrseg.inference.session import Model, NoMetadata, open_model
+from simclrseg.inference.session import Model, open_model
+from simclrseg.inference.signature import NoMetadata
 from simclrseg.inference.tiling import Predict
 from simclrseg.knobs.parsing import config_of_run, parse_config
 from simclrseg.metadata import RGB, ModelMetadata, numbered_bands, voc_colours

@@ -8,10 +8,8 @@ import logging
 import re
 import tempfile
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ import onnxruntime
 from simclrseg.errors import DeviceError, ModelFileError, OutOfMemory, UsageError
 from simclrseg.inference import tensorrt
 from simclrseg.inference.graph import check_graph
-from simclrseg.metadata import IGNORE, ONNX_PREFIX, ModelMetadata
+from simclrseg.inference.signature import Describe, read_signature
+from simclrseg.metadata import ModelMetadata
 from simclrseg.system.checksum import DAMAGED, checked_meanwhile
 from simclrseg.system.files import held_back, make_folder, what_it_is, why_no_model, why_not_a_file
 from simclrseg.system.hardware import available_memory, nvidia_gpu_is_there
@@ -32,17 +31,8 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # pictures come in many shapes; the default would time every algorithm for each of them
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 SILENT, ERRORS = 4, 3  # severities of ONNX Runtime's own log
-_PIXELS = ("tensor(uint8)", "tensor(uint16)")
-_PROBABILITIES = ("tensor(float)", "tensor(double)", "tensor(float16)")
-_MOST_VALUES = 1 << 28  # of a tensor that goes in or comes out
 _SLACK = 0.01  # by which rounding may leave [0, 1]
 _OUT_OF_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
-
-Describe = Callable[[onnxruntime.InferenceSession], ModelMetadata]
-
-
-class NoMetadata(ModelFileError):
-    """An ONNX file that does not say what it is of."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +203,7 @@ def open_model(
             raise DeviceError(reason, "use --device cpu, or auto", option="device", value=device)
         if session is None:
             session = _open_on_cpu(path, threads=threads, once=once)
-        metadata = _metadata(session, path, describe)
+        metadata = read_signature(session, path, describe)
     if cause:
         log.warning("the NVIDIA GPU is not used: %s", cause)
     return Model(session, metadata, session.get_providers()[0], path, cause)
@@ -222,7 +212,7 @@ def open_model(
 def _tensorrt(path: Path, largest: tuple[int, int, int] | None, cache: Path | None) -> tuple[str, dict[str, str]]:
     """TensorRT's provider and its options, its libraries loaded and its folder made."""
     tensorrt.load_libraries()
-    metadata = _metadata(_open_on_cpu(path, threads=1), path)
+    metadata = read_signature(_open_on_cpu(path, threads=1), path)
     count, height, width = largest or (8, metadata.image_size, metadata.image_size)
     cache = cache or Path(tempfile.gettempdir())
     options = tensorrt.options(path, (count, height, width, metadata.in_channels), cache)
@@ -310,92 +300,6 @@ def _memory_is_bounded() -> bool:
 def readable(path: Path) -> Path | bytes:
     """A model as ONNX Runtime takes it: its content where the names of folders around it are no UTF-8."""
     return path.read_bytes() if why_no_model(path.absolute()) else path
-
-
-def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Describe | None = None) -> ModelMetadata:
-    header: dict[str, str] = session.get_modelmeta().custom_metadata_map
-    try:
-        metadata = ModelMetadata.from_strings(header, ONNX_PREFIX)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}", path=path) from error
-    names = {tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())}
-    if not (names >= {"image", "probability"} and names & {"mask", "label"}):
-        if describe is None:
-            what = f"it has the tensors {', '.join(sorted(names))}, not image and probability"
-            remedy = "`simclrseg export RUN` makes a model it can use"
-            raise ModelFileError(f"{path} was not exported by simclrseg: {what}", remedy, path=path)
-        raise ModelFileError(
-            f"{path} has the tensors {', '.join(sorted(names))}: to be scored it needs an input image and the outputs "
-            "probability, and mask or label",
-            path=path,
-        )
-    kind = next(tensor.type for tensor in session.get_inputs() if tensor.name == "image")
-    if kind not in _PIXELS:
-        raise ModelFileError(
-            f"{path} takes an image of type {kind}: pixels must be {' or '.join(_PIXELS)}, scaled inside the model",
-            path=path,
-        )
-    if metadata is None and describe is None:
-        raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")
-    _check_shapes(session, path)
-    named = len(metadata.classes) if metadata is not None else 0
-    if metadata is None:
-        assert describe is not None
-        metadata = describe(session)
-    if reason := _misfit(session, metadata, named):
-        raise ModelFileError(f"{path} {reason}", "`simclrseg export RUN` makes a model that fits", path=path)
-    return metadata
-
-
-def _check_shapes(session: onnxruntime.InferenceSession, path: Path) -> None:
-    """Refuse another rank, other inputs, and answers that are no numbers."""
-    inputs = {tensor.name: tensor for tensor in session.get_inputs()}
-    outputs = {tensor.name: tensor for tensor in session.get_outputs()}
-    reason, ranks = "", (2,) if "label" in outputs else (3, 4)
-    if more := sorted(inputs.keys() - {"image"}):
-        reason = f"wants {', '.join(more)} beside image"
-    elif len(inputs["image"].shape) != 4:
-        reason = f"takes an image of {len(inputs['image'].shape)} dimensions, not (N, H, W, bands)"
-    elif outputs["probability"].type not in _PROBABILITIES:
-        reason = f"gives probability of type {outputs['probability'].type}"
-    elif outputs["probability"].shape and len(outputs["probability"].shape) not in ranks:
-        reason = (
-            f"gives probability of {len(outputs['probability'].shape)} dimensions, not {' or '.join(map(str, ranks))}"
-        )
-    if reason:
-        raise ModelFileError(f"{path} {reason}", "`simclrseg export RUN` makes a model that fits", path=path)
-
-
-def _misfit(session: onnxruntime.InferenceSession, metadata: ModelMetadata, named: int) -> str:
-    """What of a model's shapes is not what its metadata say, or is beyond all memory; empty where all fits.
-
-    Args:
-        named: classes that its own metadata name; 0 for none.
-    """
-    image, outputs = session.get_inputs()[0], {tensor.name: tensor.shape for tensor in session.get_outputs()}
-    kind = "classification" if "label" in outputs else "segmentation"
-    if metadata.task != kind:
-        return f"is of the task {metadata.task}, by its metadata, and gives what {kind} does"
-    sizes = [size if isinstance(size, int) else None for size in image.shape]
-    if any(size is not None and size < 1 for size in sizes):
-        return f"takes pictures of the shape {image.shape}"
-    if sizes[3] not in (None, metadata.in_channels):
-        return f"takes {sizes[3]} bands, and {metadata.in_channels} by its metadata"
-    if (image.type == "tensor(uint8)") != (metadata.full_scale <= 255):
-        return f"takes {image.type}, and values up to {metadata.full_scale:,} by its metadata"
-    usual = (1, metadata.image_size, metadata.image_size)
-    count, height, width = (size or one for size, one in zip(sizes, usual, strict=False))
-    if count * height * width * metadata.in_channels > _MOST_VALUES:
-        return f"takes {count:,} pictures of {width:,} x {height:,} pixels at once, beyond what fits in memory"
-    shape = outputs["probability"]
-    if prod(size for size in shape if isinstance(size, int)) > _MOST_VALUES:
-        return f"gives probability in the shape {shape}, beyond what fits in memory"
-    given = shape[1] if len(shape) in (2, 4) else 2 if shape else None
-    if kind == "segmentation" and named >= IGNORE:
-        return f"has {named:,} classes by its metadata, and pixels can be of {IGNORE - 1}"
-    if named and isinstance(given, int) and given != named:
-        return f"gives {given} classes, and {named} by its metadata"
-    return ""
 
 
 def _cause(said: str) -> str:

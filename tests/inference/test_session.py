@@ -19,7 +19,9 @@ CACHE = "trt_engine_cache_path"
 HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["session", "tiling", "outputs", "predictor", "pipeline", "inputs", "jobs"])
+@pytest.mark.parametrize(
+    "module", ["session", "tiling", "outputs", "predictor", "pipeline", "inputs", "jobs", "signature"]
+)
 def test_importing_inference_never_imports_torch(module):
     code = f"import sys, simclrseg.inference.{module}; print(*(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
