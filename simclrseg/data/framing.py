@@ -15,17 +15,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.data.augment import (
-    GRID,
-    VIEW_COLUMNS,
-    Square,
-    Strengths,
-    render_pair,
-    render_part,
-    sample_view,
-)
+from simclrseg.data.augment import GRID, VIEW_COLUMNS, Strengths, sample_view
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.mask_statistics import check_aspects
+from simclrseg.data.rendering import Square, render_pair, render_part
 from simclrseg.errors import ImageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.decode import image_shape

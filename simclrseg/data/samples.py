@@ -10,25 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.augment import (
-    GRID,
-    PAIR_STRENGTHS,
-    STRONG,
-    VIEW_COLUMNS,
-    Square,
-    Strengths,
-    View,
-    common_box,
-    recolour,
-    render_image,
-    render_view,
-    sample_view,
-)
+from simclrseg.data.augment import GRID, PAIR_STRENGTHS, STRONG, VIEW_COLUMNS, Strengths, View, common_box, sample_view
 from simclrseg.data.cutout import Cutout, cut
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.derived import BlankMasks
 from simclrseg.data.framing import Cutting, Squashing
 from simclrseg.data.randomness import uniform
+from simclrseg.data.rendering import Square, recolour, render_image, render_view
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.metadata import IGNORE

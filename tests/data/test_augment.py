@@ -12,9 +12,10 @@ import torch
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from simclrseg.data import augment
-from simclrseg.data.augment import STRENGTHS, VIEW_COLUMNS, View, adjusted, render_view, resample, sample_view
+from simclrseg.data import rendering
+from simclrseg.data.augment import STRENGTHS, VIEW_COLUMNS, Strengths, View, adjusted, sample_view
 from simclrseg.data.randomness import uniform
+from simclrseg.data.rendering import render_view, resample
 from tests.data.fakes import photo
 
 PAPER = STRENGTHS["paper"]
@@ -29,7 +30,7 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def views(n: int, height: int, width: int, strengths: augment.Strengths = PAPER) -> list[View]:
+def views(n: int, height: int, width: int, strengths: Strengths = PAPER) -> list[View]:
     numbers = uniform(0, 0, np.arange(n), VIEW_COLUMNS)
     return [sample_view(u, height, width, strengths) for u in numbers.tolist()]
 
@@ -168,7 +169,7 @@ def test_decisions_are_independent_of_each_other() -> None:
 @pytest.mark.parametrize("factor", [0.2, 0.7, 1.0, 1.3, 1.8])
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 def test_a_colour_change_is_torchvisions_within_half_a_level(name: str, factor: float) -> None:
-    ours_function = getattr(augment, f"adjust_{name}")
+    ours_function = getattr(rendering, f"adjust_{name}")
     theirs_function = getattr(F, f"adjust_{name}")
     for seed in range(4):
         image = photo(seed, height=96, width=96)
@@ -180,12 +181,12 @@ def test_a_colour_change_is_torchvisions_within_half_a_level(name: str, factor: 
 def test_hue_is_torchvisions_within_two_levels(turns: float) -> None:
     for seed in range(4):
         image = photo(seed, height=96, width=96)
-        assert difference(in_place(augment.adjust_hue, image, turns), F.adjust_hue(tensor(image), turns)) < 2.0
+        assert difference(in_place(rendering.adjust_hue, image, turns), F.adjust_hue(tensor(image), turns)) < 2.0
 
 
 def test_grayscale_is_torchvisions_within_half_a_level() -> None:
     image = photo(0, height=96, width=96)
-    ours = in_place(augment.adjust_saturation, image, 0.0)
+    ours = in_place(rendering.adjust_saturation, image, 0.0)
     assert (ours == ours[:, :, :1]).all()
     assert difference(ours, F.rgb_to_grayscale(tensor(image), num_output_channels=3)) < 0.5
 
@@ -195,14 +196,14 @@ def test_grayscale_is_torchvisions_within_half_a_level() -> None:
 def test_blur_is_torchvisions_with_the_papers_kernel_within_half_a_level(size: int, kernel: int, sigma: float) -> None:
     image = photo(1, height=size, width=size)
     theirs = F.gaussian_blur(tensor(image), [kernel, kernel], [sigma, sigma])
-    assert difference(in_place(augment.gaussian_blur, image, sigma), theirs) < 0.5
+    assert difference(in_place(rendering.gaussian_blur, image, sigma), theirs) < 0.5
 
 
 @pytest.mark.parametrize("sigma", [0.4, 0.8, 1.0, 1.3, 4 / 3, 2.0])
 def test_blur_leaves_out_taps_of_the_papers_kernel_that_weigh_next_to_nothing(sigma: float) -> None:
     line = np.zeros((224, 224, 3), np.uint16)
     line[:, 112] = 65535
-    augment.gaussian_blur(line, sigma)
+    rendering.gaussian_blur(line, sigma)
     x = np.arange(-11, 12)  # 23 taps: a tenth of the side
     kernel = np.exp(-(x**2) / (2 * sigma**2))
     left_out = np.abs(line[50, 112 - 11 : 112 + 12, 0] / 65535 - kernel / kernel.sum()).sum()

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Square, sample_view
+from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, sample_view
 from simclrseg.data.cache import Where, cached
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions, FileDataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.framing import CROPS, Cropping, Cutting, Padding, Squashing, crops_of
 from simclrseg.data.loader import Loader
+from simclrseg.data.rendering import Square
 from simclrseg.data.samples import MaskPairs, WeakAndStrong
 from simclrseg.errors import DataError
 from simclrseg.images.framing import Framing

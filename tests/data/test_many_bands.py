@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View, render_view, sample_view
+from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View, sample_view
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.dataset import Dataset, FileDataset
 from simclrseg.data.datasets.derived import choose_bands, choose_classes, join
 from simclrseg.data.framing import cutting_of
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.randomness import uniform
+from simclrseg.data.rendering import render_view
 from simclrseg.data.samples import Images, MaskPairs, TwoViews
 from simclrseg.errors import DataError
 from simclrseg.images.decode import read_scene

@@ -8,7 +8,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Square, Strengths, View, render_pair, sample_view
+from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Strengths, View, sample_view
+from simclrseg.data.rendering import Square, render_pair
 from simclrseg.data.samples import MaskPairs
 from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.targets.knobs import LabelledData

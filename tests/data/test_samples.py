@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, Strengths, render_view, sample_view
+from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, Strengths, sample_view
 from simclrseg.data.cutout import Cutout
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
+from simclrseg.data.rendering import render_view
 from simclrseg.data.samples import CutViews, Images, MaskPairs, TwoViews
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.resizing import resize_image, resize_mask
