@@ -30,8 +30,9 @@ from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs.lookup import find_run
 from simclrseg.runs.names import BACKBONE_FILE, MODEL_FILE
 from simclrseg.runs.run import Run
-from simclrseg.system.files import make_folder, remove_empty, why_no_model
+from simclrseg.system.files import make_folder, remove_empty
 from simclrseg.system.hardware import explained_shortage
+from simclrseg.system.identify import why_no_model
 from simclrseg.weights.companion import following
 from simclrseg.weights.publish import PUBLISHED, card_beside, check_push, file_to_publish, for_others, publish
 

@@ -10,7 +10,7 @@ from simclrseg.config.export import ExportConfig
 from simclrseg.errors import ModelFileError
 from simclrseg.exporters import READERS
 from simclrseg.knobs.knob import leaves
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 
 log = logging.getLogger(__name__)
 

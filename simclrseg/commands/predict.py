@@ -26,8 +26,9 @@ from simclrseg.inference.session import CPU, Model, open_model
 from simclrseg.runs.lookup import find_run, line_of_newer, newest_run
 from simclrseg.runs.names import ONNX_FILE
 from simclrseg.runs.run import runs_option
-from simclrseg.system.files import json_text, make_folder, remove_empty, replacing, why_not_a_file, write_text
+from simclrseg.system.files import json_text, make_folder, remove_empty, replacing, write_text
 from simclrseg.system.hardware import cpu_cores, explained_shortage
+from simclrseg.system.identify import why_not_a_file
 from simclrseg.weights.shipped import EXAMPLE, PETS, PHOTO, photo_or
 
 log = logging.getLogger(__name__)

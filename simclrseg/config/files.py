@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simclrseg.errors import UnknownName, UsageError
 from simclrseg.registry import canonical
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 

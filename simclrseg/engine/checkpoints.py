@@ -21,7 +21,8 @@ from simclrseg.engine.history import EpochRecord
 from simclrseg.engine.stored import Misfit, kinds, require_fit, require_numbers
 from simclrseg.errors import OutputError, RunError, TrainingError
 from simclrseg.system import distributed
-from simclrseg.system.files import replacing, why_not_unpacked, writing
+from simclrseg.system.files import replacing, writing
+from simclrseg.system.identify import why_not_unpacked
 
 FORMAT = 1
 """Format of the files, which say so; older ones do not, and are of this format too."""

@@ -18,7 +18,7 @@ from simclrseg.errors import ModelFileError
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
 from simclrseg.system.checksum import DAMAGED, is_damaged
 from simclrseg.system.content import parse_json
-from simclrseg.system.files import BAD_ARCHIVE, why_not_unpacked
+from simclrseg.system.identify import BAD_ARCHIVE, why_not_unpacked
 
 Facts = dict[str, Any]
 _TYPES = {kind: str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in onnx.helper.get_all_tensor_dtypes()}

@@ -14,7 +14,7 @@ from pathlib import Path
 from simclrseg.errors import DataError, some
 from simclrseg.runs.names import ENVIRONMENT
 from simclrseg.runs.run import Run
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from simclrseg.images.limits import LARGE, MAX_PIXELS, check_picture
 from simclrseg.images.listing import NO_HEIC, READS_HEIC, shown_path
 from simclrseg.images.strips import swap_red_and_blue
 from simclrseg.images.tiff import Tiff, open_tiff
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 from simclrseg.system.limits import NO_HANDLES
 from simclrseg.text import in_one_line
 

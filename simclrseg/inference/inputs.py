@@ -24,7 +24,7 @@ from simclrseg.images.listing import (
     why_unread,
 )
 from simclrseg.inference import OUTPUTS
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 from simclrseg.text import printable
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,9 @@ from simclrseg.inference.graph import check_graph
 from simclrseg.inference.signature import Describe, read_signature
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system.checksum import DAMAGED, checked_meanwhile
-from simclrseg.system.files import held_back, make_folder, what_it_is, why_no_model, why_not_a_file
+from simclrseg.system.files import held_back, make_folder
 from simclrseg.system.hardware import available_memory, nvidia_gpu_is_there
+from simclrseg.system.identify import what_it_is, why_no_model, why_not_a_file
 
 log = logging.getLogger(__name__)
 

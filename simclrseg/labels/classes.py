@@ -27,7 +27,7 @@ import yaml
 from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
 from simclrseg.system.content import BadContent, parse_yaml, read_yaml_text
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 
 Colour = tuple[int, int, int]
 IGNORE_NAME = "ignore"

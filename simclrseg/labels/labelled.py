@@ -15,7 +15,7 @@ from simclrseg.labels.classes import IGNORE_NAME, MAX_CLASSES
 from simclrseg.labels.polygons import Object, Ring
 from simclrseg.metadata import IGNORE
 from simclrseg.system.content import BadContent, read_json, read_yaml
-from simclrseg.system.files import why_not_fetched
+from simclrseg.system.identify import why_not_fetched
 
 BACKGROUND = "background"
 YAML = (".yaml", ".yml")

@@ -31,7 +31,7 @@ from simclrseg.labels.labelled import (
 )
 from simclrseg.labels.paths import Folders, plain
 from simclrseg.labels.polygons import Object, keyhole, trace
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 
 CLASSES_FILE = "classes.txt"
 _CLASSES_FILES = (CLASSES_FILE, "obj.names")  # the other as Darknet calls it

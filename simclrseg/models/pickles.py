@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from simclrseg.errors import WeightsError
-from simclrseg.system.files import TENSORS_ALONE, why_not_unpacked
+from simclrseg.system.identify import TENSORS_ALONE, why_not_unpacked
 from simclrseg.text import in_one_line
 
 _BLOCK = 1 << 20  # bytes read at once

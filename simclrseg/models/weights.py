@@ -24,7 +24,8 @@ from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.runs.names import PICKLES
 from simclrseg.system import checksum
-from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_no_model, why_not_a_file
+from simclrseg.system.files import replacing
+from simclrseg.system.identify import CHECKPOINT, what_it_is, why_no_model, why_not_a_file
 from simclrseg.text import in_one_line
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from pathlib import Path
 from simclrseg.errors import OutputError, RunError, UsageError
 from simclrseg.runs.names import CHECKPOINT, LONGEST_NAME, NAME, Kind
 from simclrseg.runs.run import Run
-from simclrseg.system.files import make_folder, remove_abandoned, remove_empty, why_no_model, writing
+from simclrseg.system.files import make_folder, remove_abandoned, remove_empty, writing
+from simclrseg.system.identify import why_no_model
 
 log = logging.getLogger(__name__)
 

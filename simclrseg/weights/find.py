@@ -21,7 +21,7 @@ from simclrseg.runs.lookup import find_pretraining, list_runs
 from simclrseg.runs.names import BACKBONE_FILE, ENVIRONMENT, MODEL_FILE, RESERVED, WEIGHTS
 from simclrseg.runs.run import Run, runs_option
 from simclrseg.system.content import read_json
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 from simclrseg.weights.backbone import save_unfinished
 from simclrseg.weights.published import backbone_file
 

@@ -34,7 +34,7 @@ from simclrseg.labels.looking import look_at
 from simclrseg.labels.paths import Folders
 from simclrseg.labels.polygons import Object, Region, Ring, Runs, draw
 from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yolo, read_yolo_folder
-from simclrseg.system.files import POINTER, why_not_fetched
+from simclrseg.system.identify import POINTER, why_not_fetched
 
 _AS_SHOWN = "take the photos that were labelled, as they were shown then"
 _SLACK = 1  # pixels by which labels may leave their image without a word of it

@@ -18,7 +18,7 @@ from simclrseg.errors import DataError
 from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance
 from simclrseg.images.decode import Pixels
 from simclrseg.images.listing import list_images
-from simclrseg.system.files import why_not_unpacked
+from simclrseg.system.identify import why_not_unpacked
 
 _COLOUR = Source(
     name="eurosat",

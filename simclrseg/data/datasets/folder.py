@@ -35,7 +35,7 @@ from simclrseg.labels.looking import look_at, sample
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import RGB
 from simclrseg.system import distributed
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 from simclrseg.system.threads import map_in_threads
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from simclrseg.errors import DataError, some
 from simclrseg.images.listing import is_image, is_photo
 from simclrseg.labels.labelled import left_out, refuse_other_files
 from simclrseg.labels.paths import plain
-from simclrseg.system.files import why_not_a_file
+from simclrseg.system.identify import why_not_a_file
 
 _SPLITS = {
     "train": "train",
