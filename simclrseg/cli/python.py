@@ -139,7 +139,7 @@ def load_model(
     Raises:
         SimclrsegError: if there is no such model, it cannot be read, or the device is not there.
     """
-    from simclrseg.commands.predict import find_model
+    from simclrseg.commands.model import find_model
     from simclrseg.inference.model import LoadedModel
     from simclrseg.inference.session import open_model
 

@@ -12,29 +12,23 @@ from typing import Any
 
 import cv2
 
+from simclrseg.commands.model import GPU_BATCH, open_for, predictor_of
 from simclrseg.config.predict import PredictConfig
 from simclrseg.data.datasets.naming import IMAGE_FOLDERS, MASK_FOLDERS, Found, Names, in_folder, in_folders
 from simclrseg.errors import ImageError, SimclrsegError, Terminated, UsageError
-from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.decode import Picture, image_shape
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.inputs import STREAM, InputImage, find_images, names_one_image
 from simclrseg.inference.jobs import Job, check_writable, common_folder, names_a_file, plan_outputs
 from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor, to_stdout
-from simclrseg.inference.session import CPU, Model, open_model
-from simclrseg.runs.lookup import find_run, line_of_newer, newest_run
-from simclrseg.runs.names import ONNX_FILE
-from simclrseg.runs.run import runs_option
+from simclrseg.inference.session import CPU, Model
 from simclrseg.system.files import json_text, make_folder, remove_empty, replacing, write_text
 from simclrseg.system.hardware import cpu_cores, explained_shortage
-from simclrseg.system.identify import why_not_a_file
-from simclrseg.weights.shipped import EXAMPLE, PETS, PHOTO, photo_or
+from simclrseg.weights.shipped import EXAMPLE, PHOTO, photo_or
 
 log = logging.getLogger(__name__)
 
-GPU_BATCH = 8
-"""Images computed together on a GPU; on a CPU, one a thread is faster."""
 Row = dict[str, Any]
 """The outcome for an image: ``image`` and its files or label, or ``image`` and ``reason``."""
 
@@ -105,74 +99,6 @@ def _tell_masks(images: Sequence[InputImage]) -> None:
             f"{len(paired):,} of {len(images):,} pictures lie in a folder called {paired[0].home[-1]}, under the names "
             "of others: if they are masks, name the folder of the photos alone"
         )
-
-
-def open_for(config: PredictConfig, *, at_once: int, once: bool = False) -> Model:
-    """Find the model, open it on the device that is asked for, say which it is, and check it.
-
-    Args:
-        at_once: images that are worked on together, which share the cores.
-        once: as ``open_model`` takes it.
-    """
-    path, device = find_model(Path(config.console.runs), config.input.model), config.hardware.device
-    if device != "tensorrt":
-        model = open_model(path, device, threads=max(1, cpu_cores() // at_once), once=once)
-    else:
-        from simclrseg.data.datasets.locate import user_cache
-
-        shape = (GPU_BATCH, config.method.tile, config.method.tile) if config.method.tile else None
-        model = open_model(path, device, largest=shape, cache=user_cache())
-    log.info(model.describe())
-    comes_along = f"{PETS.name}, which comes with simclrseg: it {PETS.does}"
-    log.info(f"model {comes_along if path == PETS.file else path}")
-    check_model(config, model)
-    return model
-
-
-def check_model(config: PredictConfig, model: Model) -> None:
-    """Raise UsageError for what this model cannot do."""
-    kinds = [] if model.classifies else config.console.outputs
-    if config.input.threshold is not None and model.metadata.threshold is None:
-        raise UsageError(
-            f"--threshold: {model.path} gives a probability a class and takes the likeliest",
-            "leave it out",
-            option="threshold",
-        )
-    if model.classifies and (config.console.outputs != ["mask"] or config.method.tile):
-        raise UsageError(
-            f"{model.path} gives labels, not masks", "leave out --as and --tile", option="as", path=model.path
-        )
-    predictor = predictor_of(config, model)
-    if predictor.overlaps_nothing:
-        raise UsageError(
-            f"--overlap {config.method.overlap:g} is of tiles, and {model.path} sees each photo whole",
-            "leave it out" if model.classifies else "pass --tile too, or leave it out",
-            option="overlap",
-            value=config.method.overlap,
-        )
-    coloured = [kind for kind in kinds if OUTPUTS[kind].in_colour]
-    if coloured and not colour_bands(model.metadata.bands):
-        raise UsageError(
-            f"--as {coloured[0]} shows red, green and blue, and {model.path} takes other pictures, with the bands "
-            f"{', '.join(model.metadata.bands)}",
-            option="as",
-            value=coloured[0],
-        )
-    if predictor.other_shape is None:
-        return
-    (height, width), side, tile = predictor.other_shape, model.metadata.image_size, predictor.tile_side
-    if tile is not None:
-        asked = config.method.tile is not None
-        other = "export it without --fixed-shape" if model.metadata.resize == "tile" else "leave out --tile"
-        remedy = f"take --tile {height}" if height == width else other
-        whose = f"--tile {tile}" if asked else f"tiles of {tile} pixels, as in training"
-        raise UsageError(
-            f"{whose}: {model.path} takes {height} x {width} pixels only", remedy, option="tile", value=tile
-        )
-    log.warning(
-        f"{model.path} takes {height} x {width} pixels only, so photos are brought to that, though it was trained "
-        f"at {side} x {side}: results may be worse"
-    )
 
 
 def _files(
@@ -273,20 +199,6 @@ def _labels(
     return done, failed, []
 
 
-def predictor_of(config: PredictConfig, model: Model) -> Predictor:
-    """What predicts as the options say; a classifier has no use for some of them."""
-    return Predictor(
-        model,
-        tile=config.method.tile,
-        overlap=config.method.overlap,
-        flips=config.method.tta,
-        threshold=config.input.threshold or model.metadata.threshold,
-        max_pixels=int(config.input.max_pixels),
-        keep_orientation=config.console.keep_orientation,
-        bands=parsed_bands(config.input.bands) if config.input.bands else (),
-    )
-
-
 def _read(predictor: Predictor, images: Sequence[InputImage]) -> tuple[list[Row], dict[int, Picture]]:
     """A row for each image, with the reason where it cannot be read, and by place the pictures of the others."""
     rows: list[Row] = [{"image": str(image)} for image in images]
@@ -363,33 +275,3 @@ def _as_table(rows: Sequence[Row], suffix: str) -> str:
     table.writerow(["image", "label", "score", *(rows[0]["scores"] if rows else [])])
     table.writerows([row["image"], row["label"], row["score"], *row["scores"].values()] for row in rows)
     return text.getvalue()
-
-
-def find_model(root: Path, name: str | None) -> Path:
-    """The model file: a path, a run's name or folder, the newest finished run's, or the one that comes with the tool.
-
-    The latter by its name, and where there is no folder of runs at all: after a training that failed nobody is to get
-    masks of cats.
-    """
-    is_bare = not root.exists() and not runs_option(root)
-    if (name is None and is_bare) or (name == PETS.name and not (root / "finetune" / name).exists()):
-        return PETS.file
-    if name is None:
-        command = f"simclrseg finetune --dataset FOLDER{runs_option(root)}"
-        run = newest_run(root, "finetune", holding=ONNX_FILE, remedy=f"make one with `{command}`, or pass --model")
-        return run.folder / ONNX_FILE
-    if Path(name).suffix == ".onnx":
-        if reason := why_not_a_file(name):
-            raise UsageError(f"--model {name}: {reason}", option="model", value=name)
-        return Path(name)
-    run = find_run(root, "finetune", name)
-    if not run.holds(ONNX_FILE):
-        raise UsageError(
-            f"run {run.name!r} holds no {ONNX_FILE}",
-            f"write it with `{run.command('export')}`",
-            option="model",
-            value=run.name,
-        )
-    if line := line_of_newer(run, "finetune", holding=ONNX_FILE):
-        log.info(line)
-    return run.folder / ONNX_FILE

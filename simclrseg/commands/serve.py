@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import cv2
 
-from simclrseg.commands.predict import open_for, predictor_of
+from simclrseg.commands.model import open_for, predictor_of
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
 from simclrseg.runs.names import ONNX_FILE

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import simclrseg
-from simclrseg.commands.predict import find_model
+from simclrseg.commands.model import find_model
 from simclrseg.commands.pull import pull
 from simclrseg.config.pull import PullConfig
 from simclrseg.errors import RunError, UsageError
