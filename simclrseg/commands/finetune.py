@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from simclrseg.commands.preparation import prepare
+from simclrseg.commands.prepare_finetune import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.smaller import suggested
 from simclrseg.data.samples import spread

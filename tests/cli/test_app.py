@@ -305,7 +305,7 @@ def test_a_signal_outside_training_cleans_up_as_ctrl_c_does(run, recipe, ending)
 def test_a_signal_after_the_last_step_says_how_the_run_is_finished(run, recipe, ending, tmp_path):
     import torch
 
-    from simclrseg.commands.preparation import prepare
+    from simclrseg.commands.prepare_finetune import prepare
     from simclrseg.runs.run import Run
     from simclrseg.training.machine import Machine
     from simclrseg.training.session import Session

@@ -10,7 +10,7 @@ import pytest
 import timm
 from safetensors.torch import load_file
 
-from simclrseg.commands import preparation
+from simclrseg.commands import prepare_finetune
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
@@ -89,7 +89,7 @@ def test_a_fine_tuned_transformer_is_exported_for_pictures_of_any_size(pretraine
     ],
 )
 def test_a_pair_that_cannot_work_is_refused_before_anything_starts(tmp_path, monkeypatch, model, size, message):
-    monkeypatch.setattr(preparation, "find_pretrained", None)  # what would fetch weights is never called
+    monkeypatch.setattr(prepare_finetune, "find_pretrained", None)  # what would fetch weights is never called
     with pytest.raises(UsageError, match=message):
         finetune(finetuning_of(tmp_path / "runs", image_size=size, **model))
     assert not list(tmp_path.iterdir())

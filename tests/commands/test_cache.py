@@ -133,7 +133,7 @@ def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise
 
 
 def test_strengths_are_the_presets_unless_they_are_given(photos):
-    from simclrseg.commands.pretrain import strengths_of
+    from simclrseg.commands.prepare_pretrain import strengths_of
 
     assert strengths_of(pretraining(photos).data) == STRENGTHS["seed"]
     config = pretraining(

@@ -25,7 +25,7 @@ def prepared(folder: Path) -> None:
             opened[Path(arguments[0]).parent.name] += 1
 
     sys.addaudithook(note)
-    from simclrseg.commands.preparation import prepare
+    from simclrseg.commands.prepare_finetune import prepare
     from simclrseg.config.finetune import FinetuneConfig
     from simclrseg.knobs.parsing import parse_config
     from simclrseg.system import distributed

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import yaml
 
-from simclrseg.commands import pretrain as recipe
+from simclrseg.commands import prepare_pretrain
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.preparation import prepare as prepare_finetuning
-from simclrseg.commands.pretrain import images_to_train_on, pretrain
-from simclrseg.commands.pretrain import prepare as prepare_pretraining
+from simclrseg.commands.prepare_finetune import prepare as prepare_finetuning
+from simclrseg.commands.prepare_pretrain import images_to_train_on
+from simclrseg.commands.prepare_pretrain import prepare as prepare_pretraining
+from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
@@ -281,7 +282,7 @@ def test_a_run_that_began_with_copies_goes_on_with_them(
         "console": {"runs": str(tmp_path / "runs")},
     }
     with monkeypatch.context() as before:
-        before.setattr(recipe, "first_of_each", lambda parts, known: ([parts[0][1]], 0))
+        before.setattr(prepare_pretrain, "first_of_each", lambda parts, known: ([parts[0][1]], 0))
         with pytest.raises(Interrupted):
             pretrain(PretrainConfig.model_validate(config), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
     run = next((tmp_path / "runs" / "pretrain").iterdir())

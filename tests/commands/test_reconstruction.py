@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from simclrseg.charts.plots import GAP, HEADING
-from simclrseg.commands import pretrain as recipe
+from simclrseg.commands import prepare_pretrain
 from simclrseg.commands.export import export
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
@@ -55,9 +55,9 @@ def config(root: Path, **sections) -> PretrainConfig:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_photos():
-    full = recipe.images_to_train_on
+    full = prepare_pretrain.images_to_train_on
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(PHOTOS))))
+        patch.setattr(prepare_pretrain, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(PHOTOS))))
         yield
 
 
@@ -230,13 +230,14 @@ def test_the_encoder_alone_can_be_taken_out_of_either_file(run):
 def test_nothing_is_held_out_where_nothing_is_scored(run):
     assert len(method_of(Knobs(held_out=0.0)).held_out(1000)) == 0
     assert len(method_of(Knobs()).held_out(100_000)) == 500
-    prepared = recipe.prepare(Session("pretrain", config(run, run={"knn_every": 0}), MACHINE))
+    prepared = prepare_pretrain.prepare(Session("pretrain", config(run, run={"knn_every": 0}), MACHINE))
     assert len(prepared.learned) == PHOTOS and not prepared.held_out and prepared.validation is None
 
 
 def test_the_held_out_photos_do_not_depend_on_the_seed(run):
     one, other = (
-        recipe.prepare(Session("pretrain", config(run, run={"seed": seed}), MACHINE)).held_out for seed in (0, 1)
+        prepare_pretrain.prepare(Session("pretrain", config(run, run={"seed": seed}), MACHINE)).held_out
+        for seed in (0, 1)
     )
     assert one == other
 

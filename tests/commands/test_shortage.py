@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from simclrseg.commands import finetune as recipe
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.preparation import prepare
+from simclrseg.commands.prepare_finetune import prepare
 from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig

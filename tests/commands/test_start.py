@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.pretrain import pretrain, starting_backbone, starting_weights
+from simclrseg.commands.prepare_pretrain import starting_backbone, starting_weights
+from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import HubError, UsageError
@@ -41,12 +42,12 @@ def start(asked: PretrainConfig):
 @pytest.fixture(scope="module")
 def small_pictures(tmp_path_factory):
     """A run on 32 px, of two photos a batch and one step."""
-    from simclrseg.commands import pretrain as recipe
+    from simclrseg.commands import prepare_pretrain
 
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        full = recipe.images_to_train_on
-        patch.setattr(recipe, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(4))))
+        full = prepare_pretrain.images_to_train_on
+        patch.setattr(prepare_pretrain, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(4))))
         asked = config(root)
         pretrain(
             asked.model_copy(update={"training": asked.training.model_copy(update={"batch_size": 4, "micro_batch": 2})})

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.preparation import prepare
+from simclrseg.commands.prepare_finetune import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.shapes import Shapes

@@ -23,8 +23,9 @@ import torch
 
 from simclrseg.charts import plots
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.preparation import prepare as prepare_finetuning
-from simclrseg.commands.pretrain import prepare, pretrain
+from simclrseg.commands.prepare_finetune import prepare as prepare_finetuning
+from simclrseg.commands.prepare_pretrain import prepare
+from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import suggested

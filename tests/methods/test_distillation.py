@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simclrseg.commands.pretrain import pretrain, strengths_of
+from simclrseg.commands.prepare_pretrain import strengths_of
+from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.loader import some_rows
 from simclrseg.engine.loop import fit

@@ -19,7 +19,7 @@ from PIL import Image
 
 from simclrseg.charts.plots import GAP, HEADING, SMALLEST
 from simclrseg.commands.finetune import FinetuneResult
-from simclrseg.commands.preparation import prepare
+from simclrseg.commands.prepare_finetune import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.splits import make_split

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from simclrseg.cli.app import main
-from simclrseg.commands import pretrain as recipe
+from simclrseg.commands import prepare_pretrain
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
@@ -31,9 +31,9 @@ from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
 
 @pytest.fixture(scope="module", autouse=True)
 def few_photos() -> Any:
-    full = recipe.images_to_train_on
+    full = prepare_pretrain.images_to_train_on
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(64))))
+        patch.setattr(prepare_pretrain, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(64))))
         yield patch
 
 
@@ -62,8 +62,8 @@ def environment(runs: Path) -> Path:
 
 @pytest.mark.parametrize("photos", [range(1, 65), range(40), range(80)])
 def test_other_photos_are_refused(begun: Path, monkeypatch: pytest.MonkeyPatch, photos: range) -> None:
-    found = recipe.images_to_train_on
-    monkeypatch.setattr(recipe, "images_to_train_on", lambda *a, **k: (found(*a, **k)[0], list(photos)))
+    found = prepare_pretrain.images_to_train_on
+    monkeypatch.setattr(prepare_pretrain, "images_to_train_on", lambda *a, **k: (found(*a, **k)[0], list(photos)))
     before = {path: path.read_bytes() for path in begun.rglob("*.*") if path.is_file()}
     says = rf"--resume shapes: the photos are not those that the run began with \(64, now {len(photos)}\)"
     with pytest.raises(DataError, match=says):

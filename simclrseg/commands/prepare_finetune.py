@@ -1,4 +1,4 @@
-"""A fine-tuning's parts: made from its configuration and checked, before anything is written."""
+"""What `simclrseg finetune` trains, made and checked before anything is written."""
 
 from __future__ import annotations
 
