@@ -15,7 +15,7 @@ from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError
 from simclrseg.evaluation.opened import images_of
 from simclrseg.images.framing import Framing
-from simclrseg.labels.meaning import of_files
+from simclrseg.labels.reading import of_files
 from simclrseg.metadata import ModelMetadata
 from simclrseg.runs.run import Run
 from simclrseg.scores.reading import readable_images

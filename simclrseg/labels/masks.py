@@ -13,19 +13,11 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError, some
 from simclrseg.labels import NAMING
 from simclrseg.labels.classes import BINARY, Classes, numbered_classes
-from simclrseg.labels.meaning import (
-    by_number,
-    colours_that_mean,
-    indexed_ones,
-    inverting_bits,
-    inverting_tables,
-    meaning_of_numbers,
-    orientations,
-    refuse_lossy,
-    suggestions,
-)
+from simclrseg.labels.colours import by_number, colours_that_mean, indexed_ones
+from simclrseg.labels.numbers import meaning_of_numbers, suggestions
 from simclrseg.labels.reading import OF_NUMBERS, MaskFiles, Reader, Rules, colour_table, rules_text, with_rule
 from simclrseg.labels.scans import Scan, scan_mask
+from simclrseg.labels.storage import inverting_bits, inverting_tables, orientations, refuse_lossy
 from simclrseg.metadata import IGNORE, voc_colours
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads

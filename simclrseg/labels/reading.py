@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.errors import DataError, some
+from simclrseg.errors import DataError, SimclrsegError, some
 from simclrseg.images.decode import Mask
 from simclrseg.images.headers import Refused
 from simclrseg.images.stored_masks import StoredMask, eight_bits, read_stored_mask
@@ -32,6 +33,8 @@ OF_NUMBERS = {*BINARIZING, "alpha"}
 UNKNOWN = MAX_CLASSES
 """What a number or a colour becomes that no class has."""
 BLACK = (0, 0, 0)
+_OF_TRAINING = re.compile("--(masks|classes-file)")
+_AS_TRAINED = "save its masks as those are that the model was trained on"
 _COLOURFUL = 32  # levels between the channels of a grey picture
 
 
@@ -171,3 +174,12 @@ def colour_table(classes: Classes) -> NDArray[np.uint8]:
     for (red, green, blue), index in classes.ids.items():
         table[red << 16 | green << 8 | blue] = index
     return table
+
+
+def of_files(error: SimclrsegError) -> SimclrsegError:
+    """The same error where a model says how masks are read: its remedy is what their files allow, and no option."""
+    if not _OF_TRAINING.search(error.remedy):
+        return error
+    ways = [way for way in re.split("[,;] or ", error.remedy) if not _OF_TRAINING.search(way)]
+    remedy = " or ".join(ways) or _AS_TRAINED
+    return DataError(error.reason, remedy, option=error.option, path=error.path, value=error.value)

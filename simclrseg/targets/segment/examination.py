@@ -20,7 +20,7 @@ from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
 from simclrseg.labels import NAMING
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
-from simclrseg.labels.meaning import of_files
+from simclrseg.labels.reading import of_files
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
 from simclrseg.targets.base import opening
