@@ -144,6 +144,16 @@ def test_the_loss_is_that_over_photos_and_over_places_of_both_maps_term_by_term(
     assert logs["chance"].item() == pytest.approx(alike[0] + 0.7 * 1.4 * alike[1], rel=1e-4)
 
 
+@pytest.mark.parametrize(("backbone", "maps"), [("resnet18", 2), ("tu-test_vit", 1)])
+def test_a_student_that_sees_all_alike_has_the_loss_of_chance(backbone: str, maps: int) -> None:
+    task = distillation(backbone=build_backbone(backbone), queue=6, place_weight=0.7, finer=0.4)
+    assert len(task.model.place_heads) == maps
+    for layer in (task.model.photo_head, *task.model.place_heads):
+        nn.init.zeros_(layer.weight)
+    loss, logs = task.training_loss(one_batch("distillation", 4))
+    assert loss.item() == pytest.approx(logs["chance"].item(), rel=1e-5)
+
+
 def test_the_loss_has_the_knobs_that_were_asked_for() -> None:
     knobs = Knobs(teacher="imagenet", similarity_temperature=0.2, place_weight=0.7, finer=0.4, queue=6)
     method = DistillationMethod(knobs)
