@@ -91,6 +91,18 @@ def test_links_to_one_photo_are_photos_of_their_own_names(photos):
     assert sorted(masks) == ["masks/a.png", "masks/sub/again.png", "masks/sub/b.png", "masks/sub/deep/c.png"]
 
 
+def test_a_link_of_the_photo_s_own_name_is_no_second_photo(photos, tmp_path):
+    (tmp_path / "chosen").mkdir()
+    os.symlink(photos / "a.jpg", tmp_path / "chosen" / "a.jpg")
+    assert planned(["photos", "chosen"], "masks") == planned(["photos"], "masks")
+
+
+def test_a_folder_in_the_place_of_a_mask_is_named(photos, tmp_path):
+    (tmp_path / "masks" / "a.png").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"masks/a\.png is a folder: name another output"):
+        plan(["photos/a.jpg", "photos/sub/b.png"], "masks", overwrite=True)
+
+
 def test_nothing_is_created_by_planning(photos, tmp_path):
     plan(["photos"], "masks")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
@@ -176,6 +188,11 @@ def test_names_as_long_as_file_systems_take_are_met_with_a_shorter_ending_or_ref
     (photos / "a.jpg").rename(photos / f"{'x' * 251}.jpg")
     assert len(planned(["photos"], "masks")[-1][1]) == len("masks/") + 255
     with pytest.raises(UsageError, match="the name of its result would have 260 bytes, and 255 are possible"):
+        plan(["photos"])
+    (photos / f"{'x' * 251}.jpg").rename(photos / f"{'x' * 246}.jpg")
+    assert len(os.path.basename(planned(["photos"])[-1][1])) == 255
+    (photos / f"{'x' * 246}.jpg").rename(photos / f"{'x' * 247}.jpg")
+    with pytest.raises(UsageError, match="would have 256 bytes"):
         plan(["photos"])
 
 
