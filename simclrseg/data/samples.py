@@ -307,11 +307,10 @@ class WeakAndStrong(Samples):
         self._held = BlankMasks(dataset) if dataset.has_blanks else None
         if self.cutting.pads or self._held is not None:
             self.fields["shown"] = shape[:2], np.bool_
-        self.columns = self.cutting.columns + VIEW_COLUMNS + 2 * 5
+        self.columns = self.cutting.columns + 2 * VIEW_COLUMNS + 2 * 5
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        first, second, boxes, more = np.split(u, np.cumsum([VIEW_COLUMNS, VIEW_COLUMNS, 2 * 5]))
-        weak = np.concatenate([first, more])
+        weak, colours, boxes = np.split(u, np.cumsum([self.cutting.columns, 2 * VIEW_COLUMNS]))
         mask = None if self._held is None else np.empty(out["shown"].shape, np.uint8)
         square = Square(out["image"], mask)
         top, left, bottom, right = self.cutting.write(self._held or self.dataset, index, weak, self.strengths, square)
@@ -320,10 +319,10 @@ class WeakAndStrong(Samples):
         elif "shown" in out:
             out["shown"][...] = False
             out["shown"][top:bottom, left:right] = True
-        for number, (colours, box) in enumerate(zip((first, second), boxes.reshape(2, 5), strict=True)):
+        for number, (own, box) in enumerate(zip(colours.reshape(2, -1), boxes.reshape(2, -1), strict=True)):
             np.copyto(out["strong"][number], out["image"])
             inner = np.ascontiguousarray(out["strong"][number][top:bottom, left:right])
-            recolour(inner, sample_view(colours.tolist(), GRID, GRID, STRONG), self._colours)
+            recolour(inner, sample_view(own.tolist(), GRID, GRID, STRONG), self._colours)
             out["strong"][number][top:bottom, left:right] = inner
             out["pasted"][number] = self._rectangle(*box.tolist())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import re
 from collections import Counter
@@ -14,8 +13,6 @@ from typing import Annotated, Literal
 from annotated_types import Gt, Lt
 
 from simclrseg.errors import DataError
-
-log = logging.getLogger(__name__)
 
 TEST_SHARE = 0.2
 VALIDATION_EVERY = 10

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg.errors import UsageError, some
-from simclrseg.images.listing import (
-    IMAGE_SUFFIXES,
-)
+from simclrseg.images.listing import IMAGE_SUFFIXES
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.inputs import STREAM, InputImage, RealPaths
 from simclrseg.inference.outputs import Output

@@ -18,13 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from simclrseg.errors import DeviceError, ImageError, OutOfMemory
-from simclrseg.images.bands import (
-    REFLECTANCE,
-    are_named,
-    bands_beside,
-    colour_bands,
-    places_of,
-)
+from simclrseg.images.bands import REFLECTANCE, are_named, bands_beside, colour_bands, places_of
 from simclrseg.images.colours import stretch, viewable
 from simclrseg.images.decode import Picture, read_picture, read_scene, stored_bands
 from simclrseg.images.depth import Deep, fits, in_words, likely_range

@@ -19,15 +19,7 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError, some
 from simclrseg.images.listing import tell_unread
 from simclrseg.labels.fitting import GUESSED, Images
-from simclrseg.labels.labelled import (
-    Labelled,
-    LabelledImage,
-    class_ids,
-    left_out,
-    raise_first,
-    ring,
-    stated_size,
-)
+from simclrseg.labels.labelled import Labelled, LabelledImage, class_ids, left_out, raise_first, ring, stated_size
 from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, place, trace
 from simclrseg.labels.rle import encode_rle
 

@@ -20,15 +20,7 @@ from simclrseg.images.headers import Refused
 from simclrseg.images.limits import check_picture
 from simclrseg.images.listing import tell_unread
 from simclrseg.labels.fitting import GUESSED, Fitting, Images
-from simclrseg.labels.labelled import (
-    Labelled,
-    LabelledImage,
-    class_ids,
-    left_out,
-    raise_first,
-    ring,
-    stated_size,
-)
+from simclrseg.labels.labelled import Labelled, LabelledImage, class_ids, left_out, raise_first, ring, stated_size
 from simclrseg.labels.polygons import Object, Region, Ring, keyhole, trace
 
 _CIRCLE = 128  # corners of a circle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -77,13 +77,12 @@ class MicroBatching:
 
     def choose(self, recorded: Mapping[str, Any]) -> int:
         """Images of this process in memory at once, at most its share of a batch; a resumed run has those recorded."""
-        machine, processes = self.session.machine, distributed.world_size()
+        processes = distributed.world_size()
         asked = self.session.config.training.micro_batch
         if asked == "auto" and recorded.get("processes") == processes:
             asked = recorded.get("micro_batch", "auto")
         if asked == "auto":
-            fits = fitting_micro_batch(self.own, machine.device, lambda: self.footprint, least=self.least)
-            asked = -distributed.largest(-fits)  # the same for all processes
+            asked = -distributed.largest(-self.fitting())  # the same for all processes
         micro_batch: int = min(self.own, -(-asked // self.task.neighbours) * self.task.neighbours)
         if micro_batch < self.least:
             all_of_them = processes * micro_batch >= len(self.batches.samples)
@@ -92,6 +91,19 @@ class MicroBatching:
                 f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than "
                 f"{processes * self.least} {self.task.too_few}: little can be learned; {remedy}"
             )
+        return micro_batch
+
+    def fitting(self) -> int:
+        """This process's whole share of a batch where it fits the free memory, else a part of it that does; say so."""
+        own, free = self.own, free_memory(self.session.machine.device)
+        if free is None:
+            log.info(f"micro-batch {own} of {own}: this system does not say how much memory is free")
+            return own
+        image, fixed = self.footprint.image, self.footprint.fixed
+        micro_batch = largest_micro_batch(own, self.footprint, free, least=self.least)
+        log.info(f"micro-batch {micro_batch} of {own}: about {image / 1e6:,.3g} MB an image, {free / 1e9:.1f} GB free")
+        if fixed + micro_batch * image > free:
+            log.warning(f"{micro_batch} images may not fit the memory: a smaller --image-size or --backbone takes less")
         return micro_batch
 
     def smaller(self, micro_batch: int) -> int | None:
@@ -127,29 +139,6 @@ class MicroBatching:
         is_long = self.own * self.footprint.image > LONG_STEPS
         if is_long and (found := self.time_a_step(micro_batch)).seconds > A_WHILE:
             log.info(f"the first step takes about {in_words(found.seconds)} here")
-
-
-def fitting_micro_batch(batch_size: int, device: torch.device, measure: Callable[[], Footprint], *, least: int) -> int:
-    """The whole batch of this process where it fits the free memory, else a part of it that does; and say so.
-
-    Args:
-        batch_size: of this process.
-        measure: gives the footprint of a step, where it is needed.
-        least: of ``least_micro_batch``.
-    """
-    free = free_memory(device)
-    if free is None:
-        log.info(f"micro-batch {batch_size} of {batch_size}: this system does not say how much memory is free")
-        return batch_size
-    footprint = measure()
-    micro_batch = largest_micro_batch(batch_size, footprint, free, least=least)
-    log.info(
-        f"micro-batch {micro_batch} of {batch_size}: about {footprint.image / 1e6:,.3g} MB an image, "
-        f"{free / 1e9:.1f} GB free"
-    )
-    if footprint.fixed + micro_batch * footprint.image > free:
-        log.warning(f"{micro_batch} images may not fit the memory: a smaller --image-size or --backbone takes less")
-    return micro_batch
 
 
 def check_last_batch(task: Task, batches: Loader) -> None:

@@ -38,7 +38,8 @@ from simclrseg.engine.loop import fit
 from simclrseg.engine.optimizers import LARS, adam, parameter_groups
 from simclrseg.errors import DataError, ImageError, Interrupted, UsageError
 from simclrseg.system import distributed
-from simclrseg.training import batches, forecast
+from simclrseg.training import forecast
+from simclrseg.training.batches import MicroBatching
 from simclrseg.training.folder import open_run, resumed_run
 from simclrseg.training.machine import prepare_machine
 from simclrseg.training.session import Session
@@ -383,7 +384,7 @@ def test_the_least_micro_batch_of_all_processes_is_taken_by_all(tmp_path, monkey
     config = {**changed(TINY, "training", micro_batch="auto"), "console": {"runs": str(tmp_path)}}
     session = Session("pretrain", PretrainConfig.model_validate(config), MACHINE)
     trainer = Trainer(session, start.task, start.batches, None, learning_rate=0.1, suggestion=None)
-    monkeypatch.setattr(batches, "fitting_micro_batch", lambda *_, **__: 8)
+    monkeypatch.setattr(MicroBatching, "fitting", lambda batching: 8)
     monkeypatch.setattr(distributed, "largest", lambda number: max(number, -others))
     with trainer.open(name="x", images=[]):
         assert trainer.micro_batch == micro_batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,16 @@ def test_weak_views_have_the_photo_s_own_colours_and_each_strong_one_has_others(
     assert (weak == np.array([Plain(80).image(i)[:1, :1] for i in range(80)])).all()
     first, second = (out["strong"][:, view].mean((1, 2, 3)) - weak.mean((1, 2, 3)) for view in range(2))
     assert min(first.std(), second.std()) > 20 and abs(np.corrcoef(first, second)[0, 1]) < 0.4
+
+
+def test_colours_of_a_weak_view_say_nothing_of_those_of_its_strong_ones() -> None:
+    coloured = replace(WEAK, jitter_probability=1.0)
+    out = filled(WeakAndStrong(Plain(80), range(80), image_size=SIDE, strengths=coloured), 80)
+    plain = np.array([Plain(80).image(i).mean() for i in range(80)])
+    weak = out["image"].mean((1, 2, 3)) - plain
+    strong = (out["strong"] - out["image"][:, None].astype(float)).mean((2, 3, 4))
+    assert weak.std() > 10
+    assert max(abs(np.corrcoef(weak, strong[:, view])[0, 1]) for view in range(2)) < 0.4
 
 
 def test_half_of_the_views_have_a_rectangle_of_the_paper_s_sizes() -> None:
