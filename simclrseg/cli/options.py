@@ -84,14 +84,14 @@ class ConfigCommand(TyperCommand):
 
         words = dict(ctx.params)
         varied = words.pop("varied", None)
-        if words.pop("print_config"):
-            text = print_config(self.model(), words)
-            with console.session(quiet=bool(words.get("quiet"))):
-                console.print_result(text)
-        elif varied:
+        if varied:
             from simclrseg.cli.vary import vary
 
             vary(self.model(), words, varied)
+        elif words["print_config"]:
+            text = print_config(self.model(), words)
+            with console.session(quiet=bool(words.get("quiet"))):
+                console.print_result(text)
         else:
             self.body(config=config_from(self.model(), words))
 

@@ -186,6 +186,8 @@ def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[st
         raise _wrong("--vary begins and resumes runs by itself", "leave out --resume, and type it as it was")
     if words.get("as_json") and words.get("dry_run"):
         raise _wrong("--vary prints its dry run as lines", "leave out --json")
+    if words.get("print_config"):
+        raise _wrong("--vary has a configuration for each of its runs", "leave out --print-config, or --vary")
     values: dict[str, list[str]] = {}
     for text in texts:
         key, equals, given = text.partition("=")

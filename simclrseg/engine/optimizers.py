@@ -16,21 +16,34 @@ from torch.optim import Optimizer
 def parameter_groups(
     model: nn.Module, weight_decay: float, *, scales: Mapping[nn.Parameter, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Split parameters into weights and the rest: biases and the scales of norm layers, which have at most one axis.
+    """Split parameters into weights and the rest, which is not decayed.
 
-    The rest is neither decayed nor adapted by LARS (``adapt``), whatever the weight decay is. Parameters that learn
-    at another rate have groups of their own.
+    The rest are biases and the scales of norm layers, which have at most one axis, and what a network of timm's names
+    itself: tokens, positions and biases of attention. LARS does not adapt it either (``adapt``), whatever the weight
+    decay is. Parameters that learn at another rate have groups of their own.
 
     Args:
         scales: factors of the learning rate (``lr_scale``), 1 for parameters that are not named.
     """
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in sorted(parameters, key=lambda parameter: parameter.ndim <= 1):  # weights first
-        scale, weight = (scales or {}).get(parameter, 1.0), parameter.ndim > 1
+    spared = _spared(model)
+    weights = {parameter for parameter in parameters if parameter.ndim > 1 and parameter not in spared}
+    for parameter in sorted(parameters, key=lambda parameter: parameter not in weights):  # weights first
+        scale, weight = (scales or {}).get(parameter, 1.0), parameter in weights
         group = {"params": [], "weight_decay": weight_decay if weight else 0.0, "adapt": weight, "lr_scale": scale}
         groups.setdefault((scale, weight), group)["params"].append(parameter)
     return list(groups.values())
+
+
+def _spared(model: nn.Module) -> set[nn.Parameter]:
+    """What the networks within a model say is not to be decayed, by timm's ``no_weight_decay``."""
+    spared: set[nn.Parameter] = set()
+    for module in model.modules():
+        if callable(named := getattr(module, "no_weight_decay", None)):
+            parameters = dict(module.named_parameters())
+            spared |= {parameters[name] for name in named() if name in parameters}
+    return spared
 
 
 def stage_scales(

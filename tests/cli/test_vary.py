@@ -199,6 +199,11 @@ def test_of_pretrainings_the_table_has_what_each_run_found(capsys):
             {"resume": "shapes"},
             "--vary begins and resumes runs by itself: leave out --resume, and type it as it was",
         ),
+        (
+            ["seed=0,1"],
+            {"print_config": True},
+            "--vary has a configuration for each of its runs: leave out --print-config",
+        ),
         (["pretrained=a/b,a-b"], {}, "--vary: two runs would be called shapes-a-b-pretrained-a-b; give"),
     ],
 )

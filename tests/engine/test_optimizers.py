@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -34,6 +35,23 @@ def test_biases_and_norm_layers_are_neither_decayed_nor_adapted() -> None:
     assert {names[id(p)] for p in rest["params"]} == set(names.values()) - {"0.weight", "2.weight", "4.weight"}
     assert (decayed["weight_decay"], decayed["adapt"]) == (0.1, True)
     assert (rest["weight_decay"], rest["adapt"]) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("vit_tiny_patch16_224", {"cls_token", "pos_embed"}),
+        ("tiny_vit_5m_224", {"attention_biases"}),
+        ("swin_tiny_patch4_window7_224", {"relative_position_bias_table"}),
+    ],
+)
+def test_tokens_positions_and_biases_of_attention_are_not_decayed(name: str, spared: set[str]) -> None:
+    with torch.device("meta"):
+        model = nn.ModuleDict({"encoder": timm.create_model(name)})
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, rest = parameter_groups(model, 0.1)
+    assert spared == {names[p].rpartition(".")[2] for p in rest["params"] if p.ndim > 1}
+    assert all(names[p].endswith("weight") for p in decayed["params"])
 
 
 def test_frozen_parameters_are_in_no_group() -> None:
