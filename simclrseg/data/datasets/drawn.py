@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.dataset import DatasetOptions, FileDataset, refuse_shared
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions, FileDataset, refuse_shared
 from simclrseg.data.datasets.folder import bands_of, exact_copies
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, split_of, tell_other_folders
 from simclrseg.data.datasets.masklike import drawn_beside, mask_folders
-from simclrseg.data.datasets.naming import MASK_FOLDERS, Found, below_root
+from simclrseg.data.datasets.naming import MASK_FOLDERS, Found, below_root, strip
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask, image_shape
@@ -30,12 +30,15 @@ from simclrseg.labels.coco import is_coco, read_coco
 from simclrseg.labels.fitting import Images
 from simclrseg.labels.labelled import YAML, Labelled, LabelledImage, left_out, read_content
 from simclrseg.labels.labelme import is_labelme, read_labelme
+from simclrseg.labels.likeness import likeness
 from simclrseg.labels.paths import Folders
 from simclrseg.labels.placing import place_on_images
 from simclrseg.labels.polygons import draw
 from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yolo, read_yolo_folder
 from simclrseg.system.identify import POINTER, why_not_fetched
 
+_NEARLY_ALL = 0.9  # of the photos, which have masks
+_LOOKED_AT = 8  # files, to see whether there are labels
 _BY_ID = "annotations"  # COCO's folder of its files
 
 
@@ -175,7 +178,7 @@ def _set_of(file: Path) -> Path:
 def _of_folder(folder: Path) -> Labelled | None:
     files = [parent / name for parent, names in walk(folder, {}) for name in names]
     photos = [file for file in files if is_photo(file.name)]
-    if any(part.lower() in MASK_FOLDERS for photo in photos for part in photo.relative_to(folder).parts[:-1]):
+    if _are_masks(folder, files, photos):
         return None
     with_names: dict[Path, Any] = {}
     sets: dict[Path, Any] = {}
@@ -229,6 +232,60 @@ def _of_folder(folder: Path) -> Labelled | None:
     shown = [mask.relative_to(folder).as_posix() for mask in sorted(masks)]
     found.notes += left_out(shown, "pictures that look like masks of the photos, and are left out")
     return found
+
+
+def _are_masks(folder: Path, files: Sequence[Path], photos: Sequence[Path]) -> bool:
+    """Whether pictures in folders that are called after masks are those of the others.
+
+    Photos that lie there with their labels are none, nor are others than masks of photos, such as a legend.
+    """
+    homes = {home: {*map(str.lower, home.relative_to(folder).parts)} for home in {photo.parent for photo in photos}}
+    called = {photo for photo in photos if not homes[photo.parent].isdisjoint(MASK_FOLDERS)}
+    present, seen = {*files} if called else set(), Folders()
+
+    def has_labels(photo: Path) -> bool:
+        text = labels_of(photo, seen)
+        return photo.with_suffix(".json") in present or (text in present and _is_yolo_text(text))
+
+    bare = [photo for photo in called if not has_labels(photo)]
+    stems = {photo.stem for photo in photos if photo not in called}
+    theirs = [photo for photo in bare if not stems.isdisjoint({photo.stem, strip(photo.stem)})]
+    return bool(theirs) and 2 * len(theirs) >= len(bare) and likeness(theirs).areas
+
+
+def tell_labels_aside(folder: Path, dataset: Dataset) -> list[str]:
+    """A line on the labels of a folder whose masks are taken; a DataError where few of the photos have such masks."""
+    found = _first_labels(folder)
+    if found is None:
+        return []
+    form, file = found
+    is_set = form == "COCO" or file.suffix.lower() in YAML
+    masks = sum(map(dataset.has_mask, range(len(dataset))))
+    if masks < _NEARLY_ALL * len(dataset):
+        reason = f"{folder} holds masks of {masks:,} of its {len(dataset):,} photos, and labels of {form} in {file}"
+        remedy = "name that file to take the labels, or move it away" if is_set else "move the ones or the others away"
+        raise DataError(reason, remedy, path=folder)
+    remedy = "; name that file to take them" if is_set else ""
+    return [f"labels of {form}, which are left aside, for there are masks: {file.relative_to(folder)}{remedy}"]
+
+
+def _first_labels(folder: Path) -> tuple[str, Path] | None:
+    """The form of the labels in a folder, and a file of them."""
+    files = [parent / name for parent, names in walk(folder, {}) for name in names]
+    photos = [file for file in files if is_photo(file.name)]
+    stems = {photo.with_suffix("") for photo in photos}
+    texts = [file for file in files if file.suffix.lower() == ".json"]
+    texts.sort(key=lambda file: file.with_suffix("") in stems)
+    plain = [file for file in files if file.parent == folder and file.suffix.lower() in YAML]
+    for file in (*plain, *texts[:_LOOKED_AT]):
+        with suppress(DataError):  # a file of something else
+            content = read_content(file)
+            for form, is_it in (("YOLO", is_yolo), ("COCO", is_coco), ("LabelMe", is_labelme)):
+                if is_it(content):
+                    return form, file
+    seen = Folders()
+    of_yolo = (text for photo in photos[:_LOOKED_AT] if _is_yolo_text(text := labels_of(photo, seen)))
+    return next((("YOLO", text) for text in of_yolo), None)
 
 
 def _masks_among(folder: Path, photos: Sequence[Path], bare: Collection[Path]) -> set[Path]:

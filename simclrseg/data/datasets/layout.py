@@ -74,7 +74,8 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
     folders = [folder for folder in folders if not kept.isdisjoint(folder.files)]
     more = _in_folders_of_masks(root, paths, photos, folders, options)
     apart = {file for folder in folders for file in folder.files}
-    photos = [found for found in photos if found.file not in apart]
+    rivals = {place for folder in folders for place in folder.rivals} if strict else set()
+    photos = [found for found in photos if found.file not in apart and not _lies_in(found.path[:-1], rivals)]
     unpaired: list[Found] = []
     if not both:
         masks = _but_photos([found for found in masks if found.file not in apart])
@@ -195,6 +196,15 @@ def _refuse_others(
             raise _several(root, [home, *others], rules)
 
 
+def _refuse_rivals(root: Path, folders: Sequence[MaskFolder]) -> None:
+    """Refuse masks that fit the photos of several folders, of which none is called as that of the photos is."""
+    for folder in folders:
+        if folder.unsure:
+            fit = " and ".join(sorted(f"{'/'.join(place)}/" for place in (folder.photos, *folder.rivals)))
+            reason = f"{root}: the masks in {'/'.join(folder.path)}/ fit the pictures in {fit} alike"
+            raise DataError(reason, "call the folder to learn from images/, or move the others away", path=root)
+
+
 def _several(root: Path, homes: Sequence[tuple[str, ...]], rules: Rules) -> DataError:
     first = " and ".join(f"{'/'.join(home)}/" for home in homes)
     ways = " or ".join(with_rule(rules, "folder", home[-1]) for home in homes)
@@ -225,6 +235,8 @@ def _in_folders_of_masks(
             if len(group) > 1 and not options.settled:
                 raise _several(root, [folder.path for folder in group], options.mask_rules)
             group = group[:1]
+        if options.masks and not options.settled:
+            _refuse_rivals(root, group)
         one = next(found for found in photos if found.path[: len(place)] == place)
         above = one.parts[: max(0, len(one.parts) - len(one.path) + len(place))]
         masks += [Found(file, paths[file], above, below) for folder in group for file, below in folder.files.items()]
@@ -258,7 +270,9 @@ def _beside(files: Sequence[Found]) -> tuple[list[Found], set[Path]]:
     masks: set[Path] = set()
     if 3 * len(marked) >= len(files) or pictures:
         names = Names(files)
-        masks = {found.file for found in marked if names.meant(found.parts) and found.parts[:-1] not in pictures}
+        of = {found.file: names.meant(found.parts) for found in marked if found.parts[:-1] not in pictures}
+        meant = {files[index].file for indices in of.values() for index in indices}
+        masks = {file for file, indices in of.items() if indices and file not in meant}  # x_L has a mask: x_L_mask
         masks = set() if likeness(sorted(masks)).photos else masks  # of people with and without a mask
         masks |= {  # beside image.png all is a mask or drawn of it
             found.file

@@ -8,7 +8,7 @@ from pathlib import Path
 from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import choose_bands
-from simclrseg.data.datasets.drawn import drawn_set
+from simclrseg.data.datasets.drawn import drawn_set, tell_labels_aside
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, UsageError
 from simclrseg.images.bands import places_of
@@ -76,7 +76,11 @@ def _open(name_or_path: str, options: DatasetOptions) -> Dataset:
     if (labels or (folder.is_dir() and options.masks)) and (drawn := drawn_set(folder, options)):
         return drawn
     if folder.is_dir():
-        return image_folder(folder, options)
+        dataset = image_folder(folder, options)
+        asked = options.mask_rules or options.mask_folder or options.classes or options.of_model or options.settled
+        if dataset.has_masks and options.masks and not asked:
+            dataset.summary = [*dataset.summary, *tell_labels_aside(folder, dataset)]
+        return dataset
     if folder.exists():
         raise DataError(
             f"{name_or_path} is no folder",

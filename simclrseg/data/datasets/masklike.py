@@ -18,6 +18,8 @@ from pathlib import Path
 
 from simclrseg.data.datasets.naming import (
     DOUBTFUL_WORDS,
+    IMAGE_FOLDERS,
+    IMAGE_STEMS,
     MASK_WORDS,
     Files,
     Found,
@@ -44,6 +46,12 @@ _DRAWN = re.compile(
 Look = Callable[[tuple[Path, ...]], Likeness]
 _NEARLY_ALL = 0.9
 _TOO_MANY = 8  # folders in which a name stands, as numbers do in folders of classes
+_SOME_LETTERS = 3  # which train_masks has in common with train
+_PHOTO_WORDS = (
+    "",  # of photos around the folder of their masks
+    *IMAGE_FOLDERS,
+    *IMAGE_STEMS,
+)
 _SEPARATOR = re.compile(r"[_\-. ]+")
 
 
@@ -55,6 +63,8 @@ class MaskFolder:
         pairs: how many of its files bear the name of a photo.
         coloured: it holds RGB colours rather than numbers.
         files: each with its path below the folder.
+        rivals: other folders whose pictures they fit as well, such as ``thermal/`` beside ``rgb/``.
+        unsure: no name says which of them holds the photos.
     """
 
     path: tuple[str, ...]
@@ -62,6 +72,8 @@ class MaskFolder:
     pairs: int
     coloured: bool
     files: Files
+    rivals: tuple[tuple[str, ...], ...] = ()
+    unsure: bool = False
 
     @property
     def is_drawn(self) -> bool:
@@ -150,14 +162,21 @@ def _masks_in(
     together = len({file for files in named.values() for file in files})
     taken: set[Path] = set()
     likely = sorted(named, key=lambda name: look(tuple(folders[name])).masks)  # other masks are the last
+
+    def fits(photos: str) -> bool:
+        looks_so = _differ(look(tuple(members)), look(tuple(folders[photos])), called=called)
+        return looks_so and _have_sizes_of(members, folders[photos])
+
+    whole = [name for name in likely if len(named[name]) >= _NEARLY_ALL * len(members)]
+    alike = [name for name in whole if fits(name)] if len(whole) > 1 else []
+    alike = [] if _is_called_after(child, alike) else alike
+    words = [word for word in _PHOTO_WORDS if word in {name.lower() for name in alike}]
+    likely.sort(key=lambda name: name.lower() not in words[:1])
     for photos, bearing in ((name, named[name]) for name in likely):
-        every = len(bearing) >= _NEARLY_ALL * len(members)
+        every = photos in whole
         if not every and (not called or together < _NEARLY_ALL * len(members)):
             continue
-        of_masks, of_photos = look(tuple(members)), look(tuple(folders[photos]))
-        if not chosen and not (
-            _differ(of_masks, of_photos, called=called) and _have_sizes_of(members, folders[photos])
-        ):
+        if not chosen and not fits(photos):
             continue
         path = (*parent, photos) if photos else parent
         files = {
@@ -165,7 +184,9 @@ def _masks_in(
             for file, below in (members if every else bearing).items()
             if file not in taken
         }
-        yield MaskFolder((*parent, child), path, len(bearing), of_masks.coloured, files)
+        rivals = tuple((*parent, name) for name in alike if name and name != photos and photos in alike)
+        unsure = bool(rivals) and photos.lower() not in _PHOTO_WORDS
+        yield MaskFolder((*parent, child), path, len(bearing), look(tuple(members)).coloured, files, rivals, unsure)
         taken.update(files)
         if every:
             return
@@ -203,6 +224,12 @@ def _ways(below: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _named_as(below: tuple[str, ...], homes: Mapping[str, Sequence[str]], photos: str) -> tuple[str, ...]:
     """A mask's path, without its mark where that is none that people use."""
     return next((path for way, path in _ways(below) if photos in homes.get(way, ())), below)
+
+
+def _is_called_after(child: str, photos: Sequence[str]) -> bool:
+    """Whether a folder of masks bears the name of one of some folders rather than of the others."""
+    alike = sorted(((_alike(name, child), len(name)) for name in photos), reverse=True)
+    return len(alike) > 1 and alike[0][0] > alike[1][0] and alike[0][0] >= min(_SOME_LETTERS, alike[0][1])
 
 
 def _alike(first: str, second: str) -> int:

@@ -131,10 +131,10 @@ def meanings(parts: tuple[str, ...]) -> Iterator[str]:
 
 def strip(stem: str) -> str | None:
     """A name without the mark of a mask."""
-    if match := _BEHIND.fullmatch(stem):
-        return match[1]
-    match = _BEFORE.fullmatch(stem)
-    return match[2] if match else None
+    behind, before = _BEHIND.fullmatch(stem), _BEFORE.fullmatch(stem)
+    if before and (behind is None or behind["mark"] is None):  # mask_x_L is rather of x_L
+        return before[2]
+    return behind[1] if behind else None
 
 
 def _numbered(stem: str) -> str | None:

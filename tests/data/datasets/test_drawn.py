@@ -1027,3 +1027,52 @@ def test_blanks_around_a_label_make_no_class_of_their_own(tmp_path):
     photos(tmp_path, "a.png")
     put(tmp_path / "a.json", labelme("a.png", {"label": "pet "}, {"label": " pet"}, {"label": "pet"}))
     assert opened(tmp_path).classes == ("background", "pet")
+
+
+@pytest.mark.parametrize("form", ["COCO", "YOLO", "LabelMe"])
+@pytest.mark.parametrize("masks", [2, 6])
+def test_labels_beside_masks_are_told_where_all_photos_have_masks_and_a_choice_where_few_have(tmp_path, form, masks):
+    names = [f"p{number}" for number in range(6)]
+    photos(tmp_path / "images", *(f"{name}.jpg" for name in names))
+    for name in names[:masks]:
+        write(tmp_path / "masks" / f"{name}.png", np.uint8(255) * (np.arange(60) % 60 < 20)[None].repeat(40, 0))
+    if form == "COCO":
+        put(tmp_path / "result.json", coco([f"{name}.jpg" for name in names], [{"segmentation": [FLAT]}]))
+    for name in names:
+        if form == "YOLO":
+            put(tmp_path / "labels" / f"{name}.txt", yolo())
+        elif form == "LabelMe":
+            put(tmp_path / "images" / f"{name}.json", labelme(f"{name}.jpg", {}))
+    if form == "YOLO":
+        put(tmp_path / "data.yaml", {"names": ["pet"], "train": "images"})
+    if masks == 6:
+        dataset = open_dataset(str(tmp_path))
+        assert any(
+            line.startswith(f"labels of {form}, which are left aside, for there are") for line in dataset.summary
+        )
+        return
+    with pytest.raises(DataError, match=f"holds masks of 2 of its 6 photos, and labels of {form} in "):
+        open_dataset(str(tmp_path))
+    if form != "LabelMe":
+        assert open_dataset(str(tmp_path / ("result.json" if form == "COCO" else "data.yaml"))).classes[1] == "pet"
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_photos_may_lie_with_their_labels_in_a_folder_that_is_called_as_one_of_masks(tmp_path, copies):
+    photos(tmp_path / "labels", "a.jpg", "b.jpg")
+    for name in "ab":
+        put(tmp_path / "labels" / f"{name}.json", labelme(f"{name}.jpg", {}))
+    if copies:
+        photos(tmp_path / "images", "a.jpg", "b.jpg")
+    dataset = open_dataset(str(tmp_path))
+    assert [key for index, key in enumerate(dataset.keys) if dataset.has_mask(index)] == [
+        "labels/a.jpg",
+        "labels/b.jpg",
+    ]
+
+
+def test_a_picture_beside_labels_that_is_no_mask_of_a_photo_does_not_hide_them(tmp_path):
+    photos(tmp_path / "images", "a.jpg", "b.jpg")
+    put(tmp_path / "annotations" / "instances_default.json", coco(["a.jpg", "b.jpg"], [{"segmentation": [FLAT]}]))
+    write(tmp_path / "annotations" / "legend.png", np.zeros((8, 8), np.uint8))
+    assert len(open_dataset(str(tmp_path))) == 2

@@ -22,6 +22,11 @@ PHOTO = np.full((4, 6, 3), 90, np.uint8)
 MASK = np.uint8(255) * (np.arange(24).reshape(4, 6) % 6 < 3)
 
 
+def grainy(seed):
+    """A photo that looks like one."""
+    return np.random.default_rng(seed).integers(0, 255, (*MASK.shape, 3)).astype(np.uint8)
+
+
 def put(root, *names):
     """Masks where the name says so, else photos; each photo is another."""
     for number, name in enumerate(names):
@@ -527,3 +532,49 @@ def test_backslashes_in_names_are_folders_as_zips_of_windows_mean_them(tmp_path,
     assert dataset.keys == (f"{images}\\a.jpg", f"{images}\\b.jpg")
     assert dataset.mask(1).tolist() == (MASK // 255).tolist()
     assert image_folder(tmp_path, DatasetOptions(masks=False)).keys == dataset.keys
+
+
+def test_a_mark_in_front_goes_before_a_letter_behind_that_may_be_part_of_the_name(tmp_path):
+    names = ("s1", "s1_L", "s1_R", "s2_L")
+    for number, name in enumerate(names):
+        write(tmp_path / "images" / f"{name}.jpg", grainy(number))
+        if name != "s1":
+            write(tmp_path / "masks" / f"mask_{name}.png", MASK)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert [key for index, key in enumerate(dataset.keys) if not dataset.has_mask(index)] == ["images/s1.jpg"]
+    assert dataset.mask_path(1) == tmp_path / "masks" / "mask_s1_L.png"
+
+
+def test_a_photo_that_has_a_mask_of_its_own_is_no_mask_of_another(tmp_path):
+    for number, name in enumerate(("b", "b_1", "b_L", "b_R")):
+        write(tmp_path / f"{name}.jpg", grainy(number))
+        write(tmp_path / f"{name}_mask.png", MASK)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == ("b.jpg", "b_1.jpg", "b_L.jpg", "b_R.jpg")
+    assert dataset.mask_path(2) == tmp_path / "b_L_mask.png"
+
+
+@pytest.mark.parametrize("parts", [("",), ("train", "test")])
+@pytest.mark.parametrize(
+    ("folders", "taken"),
+    [(("depth", "rgb", "thermal"), "rgb"), (("enhanced", "raw"), "raw"), (("after", "before"), ""), (("A", "B"), "")],
+)
+def test_of_several_pictures_that_a_mask_fits_a_name_says_which_is_the_photo_or_none_is_taken(
+    tmp_path, folders, taken, parts
+):
+    for part in parts:
+        for name in ("x", "y", "z"):
+            write(tmp_path / part / "labels" / f"{name}.png", MASK)
+            for folder in folders:
+                write(tmp_path / part / folder / f"{name}.png", grainy(ord(name)))
+    if taken:
+        dataset = image_folder(tmp_path, DatasetOptions())
+        assert len(dataset) == 3 * len(parts)
+        assert all(f"{taken}/" in key and dataset.has_mask(index) for index, key in enumerate(dataset.keys))
+        assert any(line.startswith("left out: pictures that are neither photos nor") for line in dataset.summary)
+        return
+    with pytest.raises(
+        DataError, match=r"labels/ fit the pictures in \S+ and \S+ alike; call the folder to learn from"
+    ):
+        image_folder(tmp_path, DatasetOptions())
+    assert len(image_folder(tmp_path, DatasetOptions(masks=False))) >= 3 * len(parts)
