@@ -6,11 +6,12 @@ A YAML (or JSON) mapping of names to colours, in the order of the class ids; col
     road: '#804080'
     ignore: [255, 255, 255]    # optional, in upper or lower case: pixels that neither train nor count
 
-A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored.
+A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored. Where
+masks hold other numbers, each class has its own, as ``road: 100``, or ``100: road``; 255 is ignored if no class has it.
 
 Labelling tools leave a file with their masks, which needs no option: CVAT's ``labelmap.txt`` has lines such as
 ``road:128,64,128::``, among which ``background`` is the first class wherever it stands; Roboflow's ``_classes.csv`` has
-a number and a name in each.
+a number and a name in each. The ``dataset.json`` of nnU-Net names numbers too, among them that of what is ignored.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import csv
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +28,17 @@ import yaml
 
 from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
-from simclrseg.system.content import BadContent, parse_yaml, read_yaml_text
+from simclrseg.system.content import BadContent, parse_yaml, read_json, read_yaml_text
 from simclrseg.system.identify import why_not_a_file
 
 Colour = tuple[int, int, int]
 IGNORE_NAME = "ignore"
 BINARY = ("background", "foreground")
-_TABLE, _LABEL_MAP = "_classes.csv", "labelmap.txt"
-OF_TOOLS = (_TABLE, _LABEL_MAP)
+_TABLE, _LABEL_MAP, _NNUNET = "_classes.csv", "labelmap.txt", "dataset.json"
+OF_TOOLS = (_TABLE, _LABEL_MAP, _NNUNET)
 """Files of classes that labelling tools leave with their masks."""
 _OF_TABLE = ["pixel value", "class"]
+_OF_NNUNET = ("channel_names", "modality")  # keys beside its labels
 _OF_CVAT = re.compile(r"([^:#]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*")  # name, colour, parts, actions
 _TAKEN_FOR_COMMENT = re.compile(r":\s+(#(?:[0-9a-fA-F]{3}){1,2})\s*$")
 MAX_CLASSES = 254
@@ -49,12 +52,16 @@ class Classes:
     names: tuple[str, ...]
     colours: tuple[Colour, ...] = ()  # empty where the file gives none
     ignored: Colour | None = None  # of pixels that are ignored; white, which is 255 in grey, where ids are
+    numbered: bool = False  # the colours are the greys of numbers that the file gives
 
     @property
     def text(self) -> str:
         """The text that ``read_classes`` takes in the place of a file."""
         ignored = {} if self.ignored is None else {IGNORE_NAME: self.ignored}
         colours = dict(zip(self.names, self.colours, strict=True)) if self.colours else dict.fromkeys(self.names)
+        if self.numbered:
+            numbers = {name: colour[0] for name, colour in {**colours, **ignored}.items() if colour}
+            return json.dumps(numbers, ensure_ascii=False)
         return json.dumps({**colours, **ignored}, ensure_ascii=False)  # YAML takes no pairs of surrogates
 
     @property
@@ -74,6 +81,8 @@ def classes_of_tool(file: Path) -> Classes | None:
     if file.name == _LABEL_MAP:
         text = _text_of(str(file))
         return None if _from_cvat(text) == text else read_classes(str(file))
+    if file.name == _NNUNET:
+        return _from_nnunet(file)
     try:
         head, *rows = csv.reader(file.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True)
     except (OSError, ValueError, csv.Error) as error:
@@ -121,7 +130,8 @@ def read_classes(path: str) -> Classes:
         raise DataError(f"classes file {path} must map names to colours, such as `road: [128, 64, 128]`", path=path)
     if not all(isinstance(name, str) and name for name, _ in pairs):
         raise DataError(f"classes file {path} must have plain names, such as `road: [128, 64, 128]`", path=path)
-    pairs = [(IGNORE_NAME if name.lower() == IGNORE_NAME else name, colour) for name, colour in pairs]
+    pairs = [(IGNORE_NAME if name.lower() == IGNORE_NAME else name, colour) for name, colour in _names_first(pairs)]
+    numbered = all(_number(colour) is not None for _, colour in pairs)
     colours = {name: _colour(colour, name, path) for name, colour in pairs}
     ignored = (colours.pop(IGNORE_NAME) or (IGNORE,) * 3) if IGNORE_NAME in colours else None
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
@@ -133,11 +143,14 @@ def read_classes(path: str) -> Classes:
     if given and len(given) < len(colours):
         bare = next(name for name, colour in colours.items() if colour is None)
         raise DataError(f"classes file {path} gives {bare!r} no colour", "give all classes one, or none", path=path)
+    if numbered and ignored is None and (IGNORE,) * 3 not in given:
+        ignored = (IGNORE,) * 3
     every = given + ([ignored] if ignored is not None else [])
     if len(set(every)) < len(every):
         colour, _ = Counter(every).most_common(1)[0]
-        raise DataError(f"classes file {path} gives the colour {list(colour)} to two classes", path=path)
-    return Classes(tuple(colours), tuple(given), ignored)
+        what = f"number {colour[0]}" if numbered else f"colour {list(colour)}"
+        raise DataError(f"classes file {path} gives the {what} to two classes", path=path)
+    return Classes(tuple(colours), tuple(given), ignored, numbered)
 
 
 def _text_of(path: str) -> str:
@@ -164,9 +177,47 @@ def _from_cvat(text: str) -> str:
     )
 
 
+def _from_nnunet(file: Path) -> Classes | None:
+    """The classes of nnU-Net's ``dataset.json``; None for one of something else."""
+    try:
+        content = read_json(file)
+    except (BadContent, OSError):
+        return None
+    labels = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(labels, dict) or not labels or content.keys().isdisjoint(_OF_NNUNET):
+        return None
+    if all(isinstance(name, str) for name in labels.values()):  # as its first version has them
+        labels = {name: int(number) if number.isdecimal() else number for number, name in labels.items()}
+    if region := next((name for name, number in labels.items() if not isinstance(number, int)), None):
+        reason = f"{file}: {region!r} is a region of several numbers, and a pixel has one class here"
+        raise DataError(reason, "name the number of each class in a --classes-file, as `cat: 1`", path=file)
+    if sorted(labels.values()) == [*range(len(labels))] and IGNORE_NAME not in map(str.lower, labels):
+        return Classes(tuple(sorted(labels, key=lambda name: labels[name])))
+    return read_classes(json.dumps({name: labels[name] for name in sorted(labels, key=lambda name: labels[name])}))
+
+
+def _names_first(pairs: Sequence[tuple[str, yaml.Node | None]]) -> Sequence[tuple[str, yaml.Node | None]]:
+    """Names and numbers, where all were given the other way round, as ``100: road``."""
+    turned = [
+        (str(node.value), yaml.ScalarNode("tag:yaml.org,2002:int", name))
+        for name, node in pairs
+        if name.isdecimal() and isinstance(node, yaml.ScalarNode) and node.tag.endswith(":str")
+    ]
+    return turned if len(turned) == len(pairs) else pairs
+
+
+def _number(node: yaml.Node | None) -> int | None:
+    """The number of a class; None where something else stands."""
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and re.fullmatch(r"\d{1,3}", node.value):
+        return int(node.value) if int(node.value) <= IGNORE else None
+    return None
+
+
 def _colour(node: yaml.Node | None, name: str, path: str) -> Colour | None:
     if node is None:
         return None
+    if (number := _number(node)) is not None:
+        return number, number, number
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith(":null"):
             return None
@@ -178,5 +229,7 @@ def _colour(node: yaml.Node | None, name: str, path: str) -> Colour | None:
     if len(levels) == len(items) == 3 and max(levels) <= 255:
         return levels[0], levels[1], levels[2]
     raise DataError(
-        f"classes file {path}: the colour of {name!r} must be [r, g, b] from 0 to 255, or '#rrggbb'", path=path
+        f"classes file {path}: the colour of {name!r} must be [r, g, b] from 0 to 255, '#rrggbb', or a number in masks "
+        "of numbers",
+        path=path,
     )

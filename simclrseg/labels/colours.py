@@ -45,11 +45,13 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
         strange = {scan.mask: colours for scan in scans if (colours := _unknown_colours(scan, coloured.ids))}
         if not strange:
             return coloured
-        numbers_do = not rgb and all(scan.palette is None or _is_ramp(scan.palette) for scan in scans)
+        greys = all(scan.palette is None or _is_ramp(scan.palette) for scan in scans)
+        numbers_do = greys and not rgb and not coloured.numbered
         if numbers_do and any(len(scan.numbers) for scan in scans):
             return None
         mask = next((scan.mask for scan in (*rgb, *indexed) if scan.mask in strange), next(iter(strange)))
-        reason = f"{mask} has colours that no class has: {some([*map(list, strange[mask])])}"
+        found = [colour[0] for colour in strange[mask]] if coloured.numbered else [*map(list, strange[mask])]
+        reason = f"{mask} has {'values' if coloured.numbered else 'colours'} that no class has: {some(found)}"
         blended = len(strange[mask]) > 8
         remedy = "save masks as PNG without smooth edges" if blended else "add them, or correct the mask"
         if scans[0].palette is not None and not blended:

@@ -66,8 +66,12 @@ def mask_details(
     by_colour, white = colours_that_mean(scans, classes, coloured), 255
     if by_colour is not None and by_colour is coloured:
         names, table = by_colour.names, colour_table(by_colour)
+        if by_colour.numbered and (1,) * 3 in by_colour.colours and (255,) * 3 not in by_colour.colours:
+            white = 1
+            scans = [by_number(scan, white, by_palette=False) for scan in scans]
         kind = "RGB" if any(scan.colours for scan in scans) else "indexed" if indexed_ones(scans) else "grey"
-        lines.append(f"masks: {kind}, {len(names)} classes by colour ({some(names)}){_told(rules)}")
+        how = "number" if by_colour.numbered else "colour"
+        lines.append(f"masks: {kind}, {len(names)} classes by {how} ({some(names)}){_told(rules)}")
     else:
         numbers = {number for scan in scans if not scan.bilevel for number in scan.numbers}
         white = 255 if by_colour or numbers <= {0, 255} else 1
@@ -107,7 +111,7 @@ def mask_details(
         turned,
         {file: names.index(name) if by_part else 1 for file, name in parts.items()},
     )
-    colours = classes.colours if classes and classes.colours else voc_colours(len(names))
+    colours = classes.colours if classes and classes.colours and not classes.numbered else voc_colours(len(names))
     reading = " ".join(filter(None, [rules_text(of_values), _digest(turned) if turned else ""]))
     return {"classes": names, "colours": colours, "decode": reader, "mask_reading": reading}, lines
 

@@ -41,6 +41,8 @@ def meaning_of_numbers(
         if beyond := [number for number in scan.numbers if number not in range(len(names)) and number != IGNORE]:
             why = f"but there are {len(names)} classes, ids 0 to {len(names) - 1}"
             advice = "add the others, or correct the mask (255 is ignored)"
+            if classes is not None and _gaps(union):
+                advice = f"give each class its number, as `{names[-1]}: {max(beyond):g}`, or count classes from 0"
             raise _misfit(rules, scans, scan, why, advice, values=beyond, classes=classes)
     table[: len(names)] = range(len(names))
     table[IGNORE] = IGNORE
@@ -98,14 +100,19 @@ def _unnamed(scans: Sequence[Scan], ids: frozenset[float], rules: Rules) -> tupl
         advice = "save it as an 8-bit PNG" + (", with 255 for what is ignored" if min(strange) < 0 else "")
         raise _misfit(rules, scans, odd, "which are no class ids", advice)
     highest = max(scans, key=lambda scan: max(scan.numbers.keys() - {IGNORE}, default=0))
-    gaps = sorted(set(range(min(int(max(ids)), KEPT))) - ids)
+    gaps = _gaps(ids)
     if gaps or len(ids) > _MOST_UNNAMED:
         none_of = f"but {listed(gaps)} occur{'s' if len(gaps) == 1 else ''} in no mask"
         why = none_of if gaps else f"but the masks have {len(ids)} values"
         first = "count class ids from 0" if gaps else "make soft masks 0/255"
-        advice = f"{first}, or name the class of each in a --classes-file"
+        advice = f"{first}, or give the number of each in a --classes-file, as `cat: {max(ids):g}`"
         raise _misfit(rules, scans, highest, why, advice)
     return numbered_classes(len(ids)).names
+
+
+def _gaps(ids: frozenset[float]) -> list[int]:
+    """Numbers below the largest that do not occur."""
+    return sorted(set(range(min(int(max(ids - {IGNORE}, default=0)), KEPT))) - ids)
 
 
 def _misfit(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from simclrseg.errors import DataError
-from simclrseg.labels.classes import read_classes
+from simclrseg.labels.classes import classes_of_tool, read_classes
 
 
 def write(folder, text):
@@ -35,6 +36,35 @@ def test_names_and_colours_come_in_the_order_of_the_ids(tmp_path, text):
 def test_what_a_file_holds_can_stand_in_its_place(tmp_path, text):
     classes = read_classes(write(tmp_path, text))
     assert read_classes(classes.text) == classes
+
+
+@pytest.mark.parametrize("text", ["ground: 0\ncat: 100\ndog: 200\n", "0: ground\n100: cat\n200: dog\n255: ignore\n"])
+def test_classes_have_the_numbers_that_they_have_in_masks(tmp_path, text):
+    classes = read_classes(write(tmp_path, text))
+    assert (classes.names, classes.numbered) == (("ground", "cat", "dog"), True)
+    assert classes.ids == {(0, 0, 0): 0, (100, 100, 100): 1, (200, 200, 200): 2, (255, 255, 255): 255}
+    assert read_classes(classes.text) == classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "ids"),
+    [
+        ({"background": 0, "cat": 1, "dog": 2}, []),
+        ({"0": "background", "1": "cat", "2": "dog"}, []),
+        ({"background": 0, "ignore": 3, "dog": 2, "cat": 1}, [0, 1, 2, 255]),
+    ],
+)
+def test_the_classes_of_nnunet_are_read_and_what_it_ignores_is_no_class(tmp_path, labels, ids):
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps({"channel_names": {"0": "R"}, "labels": labels}))
+    classes = classes_of_tool(file)
+    assert classes.names == ("background", "cat", "dog")
+    assert [*classes.ids.values()] == ids
+    file.write_text(json.dumps({"labels": labels}))
+    assert classes_of_tool(file) is None  # of something else
+    file.write_text(json.dumps({"modality": {}, "labels": {"background": 0, "all": [1, 2]}}))
+    with pytest.raises(DataError, match="'all' is a region of several numbers"):
+        classes_of_tool(file)
 
 
 def test_the_label_map_of_cvat_is_read_and_its_background_comes_first(tmp_path):
@@ -79,6 +109,8 @@ def test_names_alone_do(tmp_path):
         ("a: [0, 0, 0]\nb: [0, 0, -1]\n", "colour of 'b'"),
         ("a: [0, 0, 0]\nb: [0, 0]\n", "colour of 'b'"),
         ("a: [0, 0, 0]\nb: red\n", "colour of 'b'"),
+        ("a: 0\nb: 256\n", "colour of 'b'"),
+        ("a: 7\nb: 7\n", "gives the number 7 to two classes"),
         ("a: [0, 0, 0]\nb: {x: 1}\n", "colour of 'b'"),
         ("a: [0, 0, 0]\nb:\n", "'b' no colour"),
         ("? [a]\n: 1\nb: 2\n", "plain names"),

@@ -202,6 +202,14 @@ def test_what_is_ignored_is_255(tmp_path, masks, classes):
         np.testing.assert_array_equal(mask, np.where(TOP, 255, found))
 
 
+@pytest.mark.parametrize("number", [1, 100, 255])
+def test_numbers_of_classes_are_those_of_masks_and_one_bit_is_1_or_white(tmp_path, number):
+    bits = [] if number == 100 else [Image.fromarray(OBJECTS[0])]
+    masks, lines = look(tmp_path, [grey(OBJECTS[0] * number), *bits], classes=f"{{ground: 0, thing: {number}}}")
+    assert [mask.tolist() for mask in masks] == [OBJECTS[0].astype(int).tolist()] * len(masks)
+    assert "ignored" not in lines
+
+
 def test_what_is_ignored_stays_so_where_the_two_classes_are_turned_round(tmp_path):
     masks, _ = look(tmp_path, [grey(np.where(TOP, 255, found)) for found in OBJECTS], rules={"inverted": None})
     for mask, found in zip(masks, OBJECTS, strict=True):
@@ -368,7 +376,7 @@ def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_
             r"255 is the object, or name `ignore` in a --classes-file",
         ),
         ([layered(INSTANCES, INSTANCES * 20)], {"rules": {"alpha": None}}, r"--masks alpha\+foreground if the num"),
-        ([grey(1 + OBJECTS[0] + OBJECTS[1])], {}, "0 occurs in no mask: count class ids from 0, or name the class"),
+        ([grey(1 + OBJECTS[0] + OBJECTS[1])], {}, "0 occurs in no mask: count class ids from 0, or give the number"),
         ([ints(np.where(TOP, -1, INSTANCES))], {"suffix": ".tif"}, "8-bit PNG, with 255 for what is ignored$"),
         ([grey(INSTANCES)], {"classes": "{a: , b: , c: }"}, r"has values 3, .*: add the others, .* ignored\)$"),
         ([grey(INSTANCES)], {"classes": "{a: , b: }"}, r"ignored\); or pass --masks foreground if the num"),
