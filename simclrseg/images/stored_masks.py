@@ -94,6 +94,8 @@ def read_stored_mask(
             colours = picture.getpalette("RGB") or []
             palette = np.zeros((256, 3), np.uint8)
             palette[: len(colours) // 3] = np.array(colours, np.uint8).reshape(-1, 3)
+            if (palette == np.arange(255, -1, -1)[:, None]).all():
+                inverting, palette = True, None
         del picture  # a large one is in memory long enough
         if inverting and mode == "L":  # Pillow has turned it round, as it does nothing of more bits
             stored = 255 - stored

@@ -266,6 +266,14 @@ def test_an_inverting_table_of_any_depth_is_said(tmp_path):
     assert "1 of 2 masks have an inverting table (0_mask.tif)" in look(tmp_path, masks, suffix=".tif")[1]
 
 
+def test_a_palette_that_shows_numbers_the_other_way_round_is_an_inverting_table(tmp_path):
+    drawn = Image.fromarray(np.uint8(OBJECTS[0] * 255)).convert("P")
+    drawn.putpalette(np.arange(255, -1, -1, dtype=np.uint8).repeat(3).tobytes())
+    masks, lines = look(tmp_path, [drawn])
+    np.testing.assert_array_equal(masks[0], OBJECTS[0])
+    assert "1 of 1 masks have an inverting table (0_mask" in lines
+
+
 def test_bits_that_show_0_as_white_are_read_as_they_are_shown_which_is_said_with_the_way_to_turn_them(tmp_path):
     drawn = [white_is_zero_bits(OBJECTS[0]), white_is_zero_bits(OBJECTS[1])]
     masks, lines = look(tmp_path, drawn, suffix=".tif")

@@ -91,7 +91,7 @@ class Dataset:
     mask_reading: str = ""
     """How masks are read, where that is not found in their files alone: by the rules that a user gave."""
     twins: Sequence[tuple[int, ...]] = ()
-    """Images that are the same to the byte."""
+    """Images that show the same photo, which a split keeps together."""
     summary: Sequence[str] = ()
     """Lines that say what was found, left out, and why."""
     bands: tuple[str, ...] = RGB

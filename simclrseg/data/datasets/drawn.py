@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions, FileDataset, refuse_shared
-from simclrseg.data.datasets.folder import bands_of, exact_copies
+from simclrseg.data.datasets.folder import bands_of, same_photos
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, split_of, tell_other_folders
 from simclrseg.data.datasets.masklike import drawn_beside, mask_folders
 from simclrseg.data.datasets.naming import MASK_FOLDERS, Found, below_root, strip
@@ -118,7 +118,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     details = bands_of(images, summary, options) or deep_photos(images, summary, options.reach)
     tell_pages(images, "photos", summary)
     details |= {"classes": found.classes if options.masks else ()}
-    details["twins"] = exact_copies(images, official, summary)
+    details["twins"] = same_photos(images, official, summary)
     return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -41,6 +42,7 @@ from simclrseg.system.threads import map_in_threads
 log = logging.getLogger(__name__)
 
 _PARTS = ("trainval", "train", "validation", "test")  # of an image that two lists name, the last counts
+_OF_ROBOFLOW = re.compile(r"(.+)\.rf\.[0-9a-zA-Z]{20,}")
 _HEAD = 1 << 12  # bytes, which tell most files of one size apart
 _LOOKED_AT = 100  # pictures, to see of which bands a folder's are
 _KINDS = "JPEG, PNG, WebP, TIFF or other pictures"
@@ -126,7 +128,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         summary.append(f"one folder a class: {len(label_names)} classes ({some(parts)})")
     for split, indices in official.items():
         summary.append(f"{split}: {len(indices):,} photos")
-    twins = exact_copies(images, official, summary)
+    twins = same_photos(images, official, summary)
     return FileDataset(
         root.resolve().name,
         root,
@@ -180,15 +182,40 @@ def _kinds(files: Iterable[Path]) -> str:
     return count_suffixes(file for file in files if not is_image(file.name))
 
 
-def exact_copies(
+def same_photos(
     images: Sequence[Path], official: Mapping[str, Sequence[int]], summary: list[str]
 ) -> list[tuple[int, ...]]:
-    """Images whose files are the same to the byte, and a line on them; of files that cannot be read nothing is said."""
-    twins = _twins(images)
+    """Images that show the same photo, which belong to one part of a split, and lines on them.
+
+    These are files that are the same to the byte, and the versions of a photo that Roboflow makes.
+    """
+    copies, versions = _twins(images), _versions(images)
+    _tell_same(copies, "exact copies of other photos", images, official, summary)
+    _tell_same(versions, "versions of other photos, by Roboflow's names", images, official, summary)
+    return copies + versions
+
+
+def _versions(images: Sequence[Path]) -> list[tuple[int, ...]]:
+    """Images of one photo that Roboflow has changed in several ways: x_jpg.rf.<hash>.jpg."""
+    versions: dict[tuple[Path, str], list[int]] = {}
+    for index, image in enumerate(images):
+        if match := _OF_ROBOFLOW.fullmatch(image.stem):
+            versions.setdefault((image.parent, match[1]), []).append(index)
+    return [tuple(group) for group in versions.values() if len(group) > 1]
+
+
+def _tell_same(
+    twins: Sequence[tuple[int, ...]],
+    what: str,
+    images: Sequence[Path],
+    official: Mapping[str, Sequence[int]],
+    summary: list[str],
+) -> None:
+    """Add a line on groups of images that show the same photo; of files that cannot be read nothing is said."""
     if not twins:
-        return twins
+        return
     first = " = ".join(images[index].name for index in twins[0][:3])
-    line = f"exact copies of other photos: {sum(map(len, twins)) - len(twins):,} ({first})"
+    line = f"{what}: {sum(map(len, twins)) - len(twins):,} ({first})"
     part = {index: split for split in _PARTS if split in official for index in official[split]}
     across = [[split for split in _PARTS if split in {part.get(index) for index in group}] for group in twins]
     if apart := [(group, parts) for group, parts in zip(twins, across, strict=True) if len(parts) > 1]:
@@ -198,7 +225,6 @@ def exact_copies(
     elif not official:
         line += "; a random split keeps them together"
     summary.append(line)
-    return twins
 
 
 def _twins(images: Sequence[Path]) -> list[tuple[int, ...]]:

@@ -38,6 +38,7 @@ _OF_YOLO = "labels"  # text files in which are labels
 _NOT_READ = "lists that are not read"
 _OF_VOC = ("imagesets", "segmentation")  # where VOC's layout has its lists
 _UNREAD = (".csv", ".tsv", ".lst")  # forms of lists
+_OF_PARTS = re.compile(r"(?:.*[_\-. ])?(?:splits?|folds?)(?:[_\-. ]?\d+)?(?:[_\-. ].*)?", re.IGNORECASE)
 _COLUMNS = re.compile(r"[,;|\t]")
 
 
@@ -112,6 +113,13 @@ def find_lists(root: Path, files: Iterable[Path]) -> Lists:
     for file in files:
         suffix = file.suffix.lower()
         split = split_of(file.stem) if suffix in (".txt", *_UNREAD) else ""
+        if (
+            not split
+            and suffix in (".txt", ".json", *_UNREAD)
+            and file.parent == root
+            and _OF_PARTS.fullmatch(file.stem)
+        ):
+            strange.append(file.name)
         if not split or file.parent in of_photos or file.parent.name.lower() == _OF_YOLO:
             continue
         if suffix == ".txt":

@@ -11,6 +11,7 @@ import pytest
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder
+from simclrseg.data.splits import make_split
 from simclrseg.errors import DataError
 from tests.data.datasets.labels import FLAT, coco, labelme, put, yolo
 from tests.data.datasets.labels import photos as same_photos
@@ -118,6 +119,9 @@ def test_lists_of_several_folds_are_not_guessed_and_named(tmp_path):
         ("notes/test.txt", "how the photos were taken\n", "lists that are not read, for it names none of the photos: "),
         ("splits/val.txt", "a\n", "lists that are not read, for those that it names are in others: splits/val.txt"),
         ("val.csv", "a.png,1\n", "lists that are not read: val.csv; write names of photos to train.txt, one a line"),
+        ("split.csv", "a.png,train\n", "lists that are not read: split.csv; write names of photos to train.txt"),
+        ("my_splits.json", "{}", "lists that are not read: my_splits.json; write names of photos to train.txt"),
+        ("fold0_train.txt", "a\n", "lists that are not read: fold0_train.txt; write names of photos to train.txt"),
     ],
 )
 def test_other_files_called_like_lists_are_told_and_left_out(tmp_path, name, text, says):
@@ -242,6 +246,22 @@ def test_exact_copies_among_labelled_photos_are_said_and_kept_together(tmp_path,
     dataset = drawn_set(tmp_path, DatasetOptions())
     assert dataset is not None and dataset.twins == [(0, 1)]
     assert "exact copies of other photos: 1 (a.png = b.png); a random split keeps them together" in dataset.summary
+
+
+@pytest.mark.parametrize("form", ["masks", "coco"])
+def test_versions_of_a_photo_that_roboflow_made_are_kept_together(tmp_path, form):
+    names = [f"{photo}_jpg.rf.{letter * 32}" for photo in "pqr" for letter in "0af"]
+    for number, name in enumerate(names):
+        write(tmp_path / "images" / f"{name}.png", np.full((40, 60, 3), number, np.uint8))
+        if form == "masks":
+            write(tmp_path / "masks" / f"{name}.png", 255 * np.eye(40, 60, dtype=np.uint8))
+    if form == "coco":
+        put(tmp_path / "_annotations.coco.json", coco([f"{name}.png" for name in names], [{"segmentation": [FLAT]}]))
+    dataset = drawn_set(tmp_path, DatasetOptions()) or image_folder(tmp_path, DatasetOptions())
+    assert dataset.twins == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
+    assert "versions of other photos, by Roboflow's names: 6 (" in said(dataset)
+    split = make_split(dataset.keys, official=dataset.official, twins=dataset.twins, test_split=1 / 3)
+    assert tuple(sorted(split.test)) in dataset.twins and tuple(sorted(split.validation)) in dataset.twins
 
 
 @pytest.mark.parametrize("form", ["masks", "yolo"])
