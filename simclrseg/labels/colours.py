@@ -50,8 +50,8 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
         if numbers_do and any(len(scan.numbers) for scan in scans):
             return None
         mask = next((scan.mask for scan in (*rgb, *indexed) if scan.mask in strange), next(iter(strange)))
-        found = [colour[0] for colour in strange[mask]] if coloured.numbered else [*map(list, strange[mask])]
-        reason = f"{mask} has {'values' if coloured.numbered else 'colours'} that no class has: {some(found)}"
+        shown = [colour[0] if coloured.numbered else list(colour) for colour in strange[mask]]
+        reason = f"{mask} has {'values' if coloured.numbered else 'colours'} that no class has: {some(shown)}"
         blended = len(strange[mask]) > 8
         remedy = "save masks as PNG without smooth edges" if blended else "add them, or correct the mask"
         if scans[0].palette is not None and not blended:

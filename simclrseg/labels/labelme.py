@@ -66,7 +66,7 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
         raise DataError(f"{images.root}: its photos cannot be read: {tell_unread(images.unread)}", path=images.root)
     if not found.images:
         reason = f"no photo of the {len(contents):,} LabelMe files is below {images.root} ({some(missing, shown=3)})"
-        raise DataError(reason, "put them beside their photos", path=images.root)
+        raise DataError(reason, "put them beside their photos, for imageData is not read", path=images.root)
     found.notes += left_out(images.guessed, GUESSED)
     found.notes += left_out(
         stale, "photos found by the name of their file, whose imagePath is of another place or time"

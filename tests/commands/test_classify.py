@@ -17,6 +17,8 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.classifiers import load_classifier
 from simclrseg.targets.base import target_class
+from simclrseg.targets.classify.target import ClassificationTarget
+from simclrseg.targets.knobs import LabelledData
 from tests.folders import write_colours
 from tests.small import classifying, evaluated
 
@@ -123,6 +125,34 @@ def test_photos_that_cannot_be_told_apart_are_refused(tmp_path, counts, says):
     with pytest.raises(DataError, match=says):
         finetune(classifying(tmp_path / "runs", data={"dataset": str(folder)}, training={}))
     assert not (tmp_path / "runs").exists()
+
+
+def test_folders_that_are_no_classes_for_what_lies_around_them_are_named(tmp_path):
+    folder = write_colours(tmp_path / "photos", {"blue": 3, "red": 3})
+    opened = ClassificationTarget.open_dataset
+    assert opened(LabelledData(dataset=str(folder))).label_names == ("blue", "red")
+    cv2.imwrite(str(folder / "banner.png"), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(DataError, match=r"beside the folders blue, red lie banner\.png, so that these are no classes"):
+        opened(LabelledData(dataset=str(folder)))
+    (folder / "banner.png").unlink()
+    folder.rename(tmp_path / "images")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "images").rename(tmp_path / "set" / "images")
+    with pytest.raises(DataError, match=r"if the folders in images/ are classes, name that folder"):
+        opened(LabelledData(dataset=str(tmp_path / "set")))
+
+
+def test_classes_may_hold_masks_of_their_photos(tmp_path):
+    grain = np.random.default_rng(0)
+    for name in ("benign", "normal"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), grain.integers(0, 255, (32, 32, 3)).astype(np.uint8))
+            mask = np.zeros((32, 32), np.uint8)
+            mask[4:20, 8:30] = 255
+            cv2.imwrite(str(tmp_path / name / f"{number}_mask.png"), mask)
+    dataset = ClassificationTarget.open_dataset(LabelledData(dataset=str(tmp_path)))
+    assert (len(dataset), dataset.label_names) == (6, ("benign", "normal"))
 
 
 def test_a_class_without_training_photos_is_named(tmp_path, caplog):

@@ -98,6 +98,19 @@ def test_a_class_that_the_model_does_not_know_is_refused(drawn):
         opened(drawn, model_of("background", "cat", "cow"))
 
 
+@pytest.mark.parametrize("there", [(0, 1), (0, 2), (0, 1, 2)])
+def test_of_classes_with_numbers_for_names_some_may_be_in_no_mask_of_another_set(tmp_path, there):
+    photos(tmp_path / "images", "a.png", "b.png")
+    for name in "ab":
+        mask = np.zeros((40, 60), np.uint8)
+        for place, number in enumerate(there):
+            mask[10 * place : 10 * place + 10] = number
+        write(tmp_path / "masks" / f"{name}.png", mask)
+    dataset = opened(tmp_path, model_of("class_0", "class_1", "class_2")).dataset
+    assert dataset.classes == ("class_0", "class_1", "class_2")
+    assert set(np.unique(dataset.mask(0))) == set(there)
+
+
 def test_masks_in_files_are_still_read_as_the_models_were(tmp_path):
     photos(tmp_path / "images", "a.png", "b.png")
     for name in "ab":
@@ -155,7 +168,7 @@ def test_of_two_folders_of_masks_in_another_set_none_is_taken(tmp_path):
         for name in "ab":
             write(tmp_path / folder / f"{name}.png", OBJECT)
     model = model_of("background", "foreground")
-    with pytest.raises(DataError, match=r"has 2 folders that fit its photos as masks.*: move the others away$"):
+    with pytest.raises(DataError, match=r"has 2 folders that fit its photos as masks.*: move the others away or put"):
         opened(tmp_path, model)
     own = model.model_copy(update={"data": {"dataset": str(tmp_path)}})
     assert (opened(tmp_path, own).dataset.mask(0)[INSIDE] == 1).all()

@@ -37,7 +37,8 @@ from simclrseg.labels.polygons import draw
 from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yolo, read_yolo_folder
 from simclrseg.system.identify import POINTER, why_not_fetched
 
-_NEARLY_ALL = 0.9  # of the photos, which have masks
+_NEARLY_ALL = 0.9  # of the photos, which have masks; of the objects, which are boxes
+_SOME_OBJECTS = 3
 _LOOKED_AT = 8  # files, to see whether there are labels
 _BY_ID = "annotations"  # COCO's folder of its files
 
@@ -108,6 +109,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     summary = [
         f"{path}: {len(images):,} photos with labels in the form of {found.form}",
         f"objects: {sum(objects):,} of {number} ({some(found.classes[1:])}); smaller ones lie on top",
+        *_tell_boxes(found),
         *([f"photos without an object, which are background: {objects.count(0):,}"] if 0 in objects else []),
         *found.notes,
         *([f"photos that cannot be read: {tell_unread(found.unread)}"] if found.unread else []),
@@ -120,6 +122,16 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     details |= {"classes": found.classes if options.masks else ()}
     details["twins"] = same_photos(images, official, summary)
     return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)
+
+
+def _tell_boxes(found: Labelled) -> list[str]:
+    """A line on objects that are boxes, as those of detectors are."""
+    objects = [one.parts for image in found.images for one in image.objects or ()]
+    boxes = sum(len(parts) == 1 and isinstance(parts[0], np.ndarray) and len(parts[0]) == 4 for parts in objects)
+    if boxes < _NEARLY_ALL * len(objects) or len(objects) < _SOME_OBJECTS:
+        return []
+    what = f"{boxes:,} of {len(objects):,} objects have four corners"
+    return [f"{what}: if they are boxes around things, so are the masks; draw outlines to learn these"]
 
 
 def _root_of(path: Path, folder: Path, images: Sequence[Path]) -> Path:

@@ -205,11 +205,20 @@ def _refuse_rivals(root: Path, folders: Sequence[MaskFolder]) -> None:
             raise DataError(reason, "call the folder to learn from images/, or move the others away", path=root)
 
 
-def _several(root: Path, homes: Sequence[tuple[str, ...]], rules: Rules) -> DataError:
+def _several(
+    root: Path, homes: Sequence[tuple[str, ...]], rules: Rules, elsewhere: Collection[str] | None = None
+) -> DataError:
+    """The error for folders of masks of the same photos.
+
+    Args:
+        elsewhere: names of the folders of other photos' masks, where there are such: one name has to do for all.
+    """
     first = " and ".join(f"{'/'.join(home)}/" for home in homes)
-    ways = " or ".join(with_rule(rules, "folder", home[-1]) for home in homes)
+    ways = [with_rule(rules, "folder", home[-1]) for home in homes if elsewhere is None or home[-1] in elsewhere]
+    choose = f"pass {' or '.join(ways)}, or " if ways else ""
     reason = f"{root} has {len(homes)} folders that fit its photos as masks, {first}"
-    return DataError(reason, f"pass {ways}, or move the others away", path=root)
+    others = "move the others away, or put them into a folder for each class in masks/, if each shows one"
+    return DataError(reason, f"{choose}{others}", path=root)
 
 
 def _in_folders_of_masks(
@@ -233,7 +242,9 @@ def _in_folders_of_masks(
             most = max(folder.pairs for folder in group)
             group = [folder for folder in group if folder.pairs >= _AS_WELL * most]
             if len(group) > 1 and not options.settled:
-                raise _several(root, [folder.path for folder in group], options.mask_rules)
+                others = [folder.path[-1] for folder in folders if folder.photos != place]
+                elsewhere = {*others} if len(by_photos) > 1 else None
+                raise _several(root, [folder.path for folder in group], options.mask_rules, elsewhere)
             group = group[:1]
         if options.masks and not options.settled:
             _refuse_rivals(root, group)

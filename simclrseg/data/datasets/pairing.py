@@ -33,6 +33,8 @@ from simclrseg.labels.reading import MaskFiles
 
 _SAME_PLACE = 0.5  # of the smaller of two masks: they are of one object
 _FOR_VALUES = 50  # masks of which all values are looked at
+LOOK_LIKE_MASKS = "left out: pictures that look like masks"
+"""What the line on pictures begins with that are masks by name and content, and of no photo."""
 OBJECT = "foreground"
 """What the parts of a mask are called where each shows an object of the same class."""
 
@@ -306,7 +308,7 @@ def without_masks(
         return photos, told
     if astray:
         shown = some(sorted({"/".join(paths[file][:-1]) + "/" for file in astray}), shown=2)
-        told[f"left out: pictures that look like masks, in folders that say so: {len(astray):,} ({shown})"] = astray
+        told[f"{LOOK_LIKE_MASKS}, in folders that say so: {len(astray):,} ({shown})"] = astray
     return [found for found in photos if found.file not in astray], told
 
 

@@ -78,6 +78,18 @@ class Classification(Learner):
         return self.logits(images).float().softmax(1)
 
 
+def _why_no_classes(dataset: Dataset) -> str:
+    """What keeps the folders of a set from being classes, if there are some."""
+    beside = [key for key in dataset.keys if "/" not in key]
+    folders = sorted({key.split("/")[0] for key in dataset.keys if "/" in key})
+    if beside and len(folders) > 1:
+        return f"beside the folders {some(folders)} lie {some(beside, shown=2)}, so that these are no classes; "
+    inside = {key.split("/")[1] for key in dataset.keys if key.count("/") > 1}
+    if not beside and len(folders) == 1 and len(inside) > 1:
+        return f"if the folders in {folders[0]}/ are classes, name that folder; "
+    return ""
+
+
 class ClassificationTarget(Target[Knobs, ClassificationScores]):
     """Classification, as finetune, evaluate and export do it."""
 
@@ -95,8 +107,8 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         if dataset.labels is None or len(dataset.label_names) < 2:
             found = "one class" if dataset.label_names else "no labels"
             raise DataError(
-                f"{data.dataset} holds {found}: classification needs two or more, a folder with one folder a class, "
-                "or a named set such as cifar10"
+                f"{data.dataset} holds {found}: {_why_no_classes(dataset)}classification needs two or more, a folder "
+                "with one folder a class, or a named set such as cifar10"
             )
         return dataset
 

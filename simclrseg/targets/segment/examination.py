@@ -8,19 +8,22 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.derived import choose_classes, in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.datasets.pairing import LOOK_LIKE_MASKS
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, object_sizes, scaled_weights
 from simclrseg.data.samples import spread
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
 from simclrseg.labels import NAMING
-from simclrseg.labels.classes import MAX_CLASSES, read_classes
+from simclrseg.labels.classes import MAX_CLASSES, numbered_classes, read_classes
 from simclrseg.labels.reading import of_files
+from simclrseg.labels.unread import find_unread
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
 from simclrseg.targets.base import opening
@@ -53,6 +56,8 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, settle
             option="classes",
             value=count,
         )
+    if model is not None and len(model.classes) > 2 and model.classes == numbered_classes(len(model.classes)).names:
+        count = len(model.classes)  # of which some may be in none of these masks
     words = mask_words(data.masks) if data.masks else ()
     options = replace(
         opening(data, model),
@@ -72,12 +77,7 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, settle
             raise
         raise told from error
     if not dataset.has_masks:
-        command = f"simclrseg finetune --task classify --dataset {shlex.quote(data.name)}"
-        remedy = f"; `{command}` learns a class for each photo" if dataset.label_names else ""
-        raise DataError(
-            f"{data.dataset} holds no masks: segmentation needs a folder with images/ and masks/, or with labels of "
-            f"COCO, YOLO or LabelMe, a set of the Hub with a column of masks, oxford_pets or voc{remedy}"
-        )
+        raise _without_masks(data, dataset)
     if data.border != "pet" and dataset.border is None:
         raise UsageError(
             f"--border {data.border} is for oxford_pets, whose masks mark a border",
@@ -98,6 +98,24 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, settle
             value=count,
         )
     return dataset
+
+
+def _without_masks(data: LabelledData, dataset: Dataset) -> DataError:
+    """The error for a set without masks, with what there is that may be meant for them."""
+    folder = Path(data.name).expanduser()
+    if folder.is_dir() and (found := find_unread(folder)):
+        file, form = found
+        reason = f"{data.dataset} holds no masks that are read: {file} is {form.name}"
+        return DataError(reason, form.remedy, path=folder)
+    if astray := next((line for line in dataset.summary if line.startswith(LOOK_LIKE_MASKS)), ""):
+        reason = f"{data.dataset} holds no masks of its photos by their names, but {astray.removeprefix('left out: ')}"
+        return DataError(reason, "give masks the names of their photos, in masks/ beside images/", path=folder)
+    command = f"simclrseg finetune --task classify --dataset {shlex.quote(data.name)}"
+    remedy = f"; `{command}` learns a class for each photo" if dataset.label_names else ""
+    return DataError(
+        f"{data.dataset} holds no masks: segmentation needs a folder with images/ and masks/, or with labels of "
+        f"COCO, YOLO or LabelMe, a set of the Hub with a column of masks, oxford_pets or voc{remedy}"
+    )
 
 
 def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: int) -> tuple[np.ndarray, str]:

@@ -1076,3 +1076,12 @@ def test_a_picture_beside_labels_that_is_no_mask_of_a_photo_does_not_hide_them(t
     put(tmp_path / "annotations" / "instances_default.json", coco(["a.jpg", "b.jpg"], [{"segmentation": [FLAT]}]))
     write(tmp_path / "annotations" / "legend.png", np.zeros((8, 8), np.uint8))
     assert len(open_dataset(str(tmp_path))) == 2
+
+
+@pytest.mark.parametrize(("corners", "objects", "told"), [(4, 3, True), (4, 2, False), (5, 3, False)])
+def test_objects_that_all_have_four_corners_are_told_to_be_boxes(tmp_path, corners, objects, told):
+    photos(tmp_path, "a.jpg")
+    outline = [*BOX, [8, 15]][:corners]
+    put(tmp_path / "a.json", labelme("a.jpg", *({"points": outline} for _ in range(objects))))
+    line = f"{objects} of {objects} objects have four corners: if they are boxes around things, so are the masks; draw"
+    assert any(said.startswith(line) for said in open_dataset(str(tmp_path)).summary) is told
