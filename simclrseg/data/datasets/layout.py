@@ -58,6 +58,7 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
     every = {file: Found(file, path, path[:-1], path[-1:]) for file, path in paths.items()}
     others = [found for file, found in every.items() if file not in named]
     folders = mask_folders(paths, wanted=mask_folder)
+    aside: dict[str, Collection[Path]] = {}
     both = {found.above for found in images} & {found.above for found in masks}
     if strict:
         _refuse_channels(images)
@@ -66,7 +67,7 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
         masks = [found for found in masks if kinds.get(found.above) == found.kind]
         photos = [found for found in images + others if found.above in both or not _lies_in(found.above, both)]
         if strict and not mask_folder and not options.settled:
-            _refuse_others(root, images, masks, folders, options.mask_rules)
+            aside = _refuse_others(root, images, masks, folders, options.mask_rules)
     else:
         in_images = {found.file for found in images}
         photos = images + [found for file, found in every.items() if file not in in_images]
@@ -84,7 +85,7 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
         else:
             masks, unpaired = [], masks
     if masks or more:
-        return paired(root, paths, photos, masks + more, unreadable, strict)
+        return paired(root, paths, photos, masks + more, unreadable, strict, aside=aside)
     if strict and mask_folder:
         reason = f"--masks folder:{mask_folder}: {root} has no such folder whose files bear the names of its photos"
         raise DataError(reason, option="masks", value=mask_folder)
@@ -170,30 +171,40 @@ def _but_photos(masks: Sequence[Found]) -> list[Found]:
 
 def _refuse_others(
     root: Path, images: Sequence[Found], masks: Sequence[Found], folders: Sequence[MaskFolder], rules: Rules
-) -> None:
+) -> dict[str, Collection[Path]]:
     """Refuse a folder that is called as if it held masks, and fits the photos as well as that of the masks does.
 
-    One that is called as if drawn of masks is none, nor is one whose name begins as theirs does: masks_old.
+    One that is called as if drawn of masks is none, nor is one whose name begins as theirs does, masks_old, or whose
+    pictures alone are in colour: these are told.
     """
+    told: dict[str, Collection[Path]] = {}
     aboves = {found.home: found.above for found in images}
     taken = {found.home: found.above for found in masks}
     names = Names(images)
     pairs = Counter(found.above for found in masks if names.named(found.parts))
     coloured = any(folder.coloured for folder in folders if folder.path in taken)
     for home, above in taken.items():
-        others = [
-            folder.path
+        fitting = [
+            folder
             for folder in folders
             if aboves.get(folder.photos) == above
             and folder.path not in taken
             and folder.says_mask
             and not folder.is_drawn
-            and not folder.path[-1].casefold().startswith(home[-1].casefold())
             and folder.pairs >= _AS_WELL * pairs[above]
-            and (coloured or not folder.coloured)
+        ]
+        others = [
+            folder
+            for folder in fitting
+            if not folder.path[-1].casefold().startswith(home[-1].casefold()) and (coloured or not folder.coloured)
         ]
         if others:
-            raise _several(root, [home, *others], rules)
+            raise _several(root, [home, *(folder.path for folder in others)], rules)
+        for folder in fitting:
+            way = with_rule(rules, "folder", folder.path[-1])
+            line = f"left out: other masks of the photos, in {'/'.join(folder.path)}/, which {way} takes"
+            told[line] = tuple(folder.files)
+    return told
 
 
 def _refuse_rivals(root: Path, folders: Sequence[MaskFolder]) -> None:

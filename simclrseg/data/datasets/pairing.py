@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -92,8 +93,18 @@ def paired(
     masks: Sequence[Found],
     unreadable: Collection[Path],
     strict: bool,
+    *,
+    aside: Mapping[str, Collection[Path]] = MappingProxyType({}),
 ) -> Layout:
+    """Give each image its mask.
+
+    Args:
+        unreadable: what is left out, whose masks are left out too.
+        strict: refuse masks without an image.
+        aside: lines on pictures that are neither, each with these.
+    """
     images, told = without_masks(images, drawn_beside(images), lossy=True)
+    told |= aside
     names = Names(images)
     of_masks, masks = masks, _without_drawn(masks, names)
     if beside := {found.file for found in of_masks} - {found.file for found in masks}:

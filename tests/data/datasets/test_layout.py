@@ -578,3 +578,15 @@ def test_of_several_pictures_that_a_mask_fits_a_name_says_which_is_the_photo_or_
     ):
         image_folder(tmp_path, DatasetOptions())
     assert len(image_folder(tmp_path, DatasetOptions(masks=False))) >= 3 * len(parts)
+
+
+@pytest.mark.parametrize(("other", "colour"), [("annotations", True), ("masks_corrected", False)])
+def test_other_masks_of_the_same_photos_are_told_with_the_way_to_take_them(tmp_path, other, colour):
+    drawn = np.dstack([MASK, 0 * MASK, 0 * MASK]) if colour else MASK.T.reshape(MASK.shape)
+    for number, name in enumerate("abc"):
+        write(tmp_path / "images" / f"{name}.jpg", grainy(number))
+        write(tmp_path / "masks" / f"{name}.png", MASK)
+        write(tmp_path / other / f"{name}.png", drawn)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert f"left out: other masks of the photos, in {other}/, which --masks folder:{other} takes" in dataset.summary
+    assert not any("neither photos nor" in line for line in dataset.summary)
