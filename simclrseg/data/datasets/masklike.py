@@ -278,7 +278,8 @@ def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
     Returns:
         For each the same with the name that it bears, as if it had no mark.
     """
-    by_name = {bare_name(found.parts): found for found in files}
+    by_name = {name: found for found in files if (name := without_image_mark(found.parts))}  # x of x_rgb
+    by_name |= {bare_name(found.parts): found for found in files}
     names: Names | None = None
     marks: dict[tuple[str, bool], list[tuple[Found, Found]]] = defaultdict(list)
     for found in files:
@@ -290,7 +291,8 @@ def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
         known = photo is not None
         if photo is None:
             ways = ((bare_name((*found.parts[:-1], begin + ".png")), mark) for begin, mark in _cut(found.parts))
-            mark, photo = next(((mark, by_name[name]) for name, mark in ways if name in by_name), ("", None))
+            others = ((mark, by_name[name]) for name, mark in ways if by_name.get(name, found) is not found)
+            mark, photo = next(others, ("", None))
         if photo is not None:
             marks[re.sub(r"\d+", "", mark).casefold(), known].append((found, photo))
     drawn: dict[Path, Found] = {}
@@ -318,6 +320,8 @@ def _cut(parts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 def strays(paths: Files, *, lossy: bool) -> set[Path]:
     """Pictures in folders whose names say that they hold masks, which they look like, though no photo is theirs.
 
+    Those in folders beside them count too whose names say that they were drawn of masks, such as ``panoptic``.
+
     White ones are none, as drawings on paper are, nor are those in colours of their own, nor those beside others that
     look like masks, as icons do.
 
@@ -333,5 +337,13 @@ def strays(paths: Files, *, lossy: bool) -> set[Path]:
         look = likeness(files)
         if look.masks and look.palette and not look.white and (lossy or not look.lossy):
             found.update(files)
+    around = {parts[:-2] for file, parts in paths.items() if file in found}
+    beside = [
+        file
+        for file, parts in paths.items()
+        if file not in found and len(parts) > 1 and parts[:-2] in around and is_drawn(parts[-2])
+    ]
+    if likeness(beside).masks:
+        found.update(beside)
     others = [file for file in paths if file not in found]
     return set() if found and likeness(others).masks else found

@@ -566,3 +566,16 @@ def test_what_a_line_advises_keeps_the_folder(tmp_path):
     fill(tmp_path, "images/x.jpg", "gt_a/x.png", "gt_b/x.png", pixels=white)
     assert advised(tmp_path, "folder:gt_b") == "folder:gt_b+inverted"
     assert chosen(tmp_path, "folder:gt_b+inverted").mask(0).mean() < 0.1
+
+
+def test_what_is_drawn_of_masks_in_folders_beside_theirs_is_no_photo(tmp_path):
+    fill(tmp_path, "training/images/x.jpg")
+    for number in NUMBERS:
+        for folder in ("labels", "instances", "panoptic"):
+            put(tmp_path, f"training/v1.2/{folder}/other_{number}.png", binary(DISC, 20))
+    assert [Path(key).parent.name for key in alone(tmp_path).keys] == ["images"] * 6
+
+
+def test_masks_beside_photos_that_have_a_mark_too_are_no_photos(tmp_path):
+    fill(tmp_path, "plant00x_rgb.png", "plant00x_label.png", "plant00x_fg.png", "plant00x_centers.png")
+    assert [key for key in alone(tmp_path).keys if not key.endswith("_rgb.png")] == []
