@@ -579,3 +579,13 @@ def test_what_is_drawn_of_masks_in_folders_beside_theirs_is_no_photo(tmp_path):
 def test_masks_beside_photos_that_have_a_mark_too_are_no_photos(tmp_path):
     fill(tmp_path, "plant00x_rgb.png", "plant00x_label.png", "plant00x_fg.png", "plant00x_centers.png")
     assert [key for key in alone(tmp_path).keys if not key.endswith("_rgb.png")] == []
+
+
+def test_no_folder_is_advised_that_would_do_for_one_photo_alone(tmp_path):
+    fill(tmp_path, *(f"IMD00x/IMD00x_{what}/IMD00x{end}.png" for what, end in (("photo", ""), ("lesion", "_lesion"))))
+    for number in NUMBERS:
+        put(tmp_path, f"IMD00{number}/IMD00{number}_roi/IMD00{number}_roi.png", binary())
+    with pytest.raises(
+        DataError, match=r"has 2 folders that fit its photos as masks, [^;]*[;:] move the others away, or"
+    ):
+        image_folder(tmp_path, DatasetOptions())
