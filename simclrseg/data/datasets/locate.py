@@ -8,8 +8,9 @@ from pathlib import Path
 from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import choose_bands
-from simclrseg.data.datasets.drawn import drawn_set, tell_labels_aside
+from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder
+from simclrseg.data.datasets.label_files import tell_labels_aside
 from simclrseg.errors import DataError, UsageError
 from simclrseg.images.bands import places_of
 
