@@ -31,7 +31,7 @@ from simclrseg.data.datasets.naming import (
     strip,
 )
 from simclrseg.data.datasets.pairing import Layout, files_of, paired, without_masks
-from simclrseg.errors import DataError
+from simclrseg.errors import DataError, some
 from simclrseg.images.listing import is_image
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.reading import Rules, with_rule
@@ -76,7 +76,14 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
     more = _in_folders_of_masks(root, paths, photos, folders, options)
     apart = {file for folder in folders for file in folder.files}
     rivals = {place for folder in folders for place in folder.rivals} if strict else set()
-    photos = [found for found in photos if found.file not in apart and not _lies_in(found.path[:-1], rivals)]
+    photos = [found for found in photos if found.file not in apart]
+    if same := {found.file for found in photos if _lies_in(found.path[:-1], rivals)}:
+        shown = some(sorted(f"{'/'.join(place)}/" for place in rivals), shown=3)
+        line = (
+            f"left out: other pictures of the same photos, in {shown}; to learn from these, call their folder images/"
+        )
+        aside[line] = same
+        photos = [found for found in photos if found.file not in same]
     unpaired: list[Found] = []
     if not both:
         masks = _but_photos([found for found in masks if found.file not in apart])

@@ -571,7 +571,11 @@ def test_of_several_pictures_that_a_mask_fits_a_name_says_which_is_the_photo_or_
         dataset = image_folder(tmp_path, DatasetOptions())
         assert len(dataset) == 3 * len(parts)
         assert all(f"{taken}/" in key and dataset.has_mask(index) for index, key in enumerate(dataset.keys))
-        assert any(line.startswith("left out: pictures that are neither photos nor") for line in dataset.summary)
+        line = next(
+            line for line in dataset.summary if line.startswith("left out: other pictures of the same photos, in ")
+        )
+        assert all((f"{folder}/" in line) is (folder != taken) for folder in folders)
+        assert not any("neither photos nor" in line for line in dataset.summary)
         return
     with pytest.raises(
         DataError, match=r"labels/ fit the pictures in \S+ and \S+ alike; call the folder to learn from"
