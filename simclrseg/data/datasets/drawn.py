@@ -27,10 +27,11 @@ from simclrseg.images.listing import is_photo, tell_unread, walk
 from simclrseg.images.opening import turn_upright
 from simclrseg.labels.labelled import Labelled, LabelledImage
 from simclrseg.labels.placing import place_on_images
-from simclrseg.labels.polygons import draw
+from simclrseg.labels.polygons import Ring, draw
 
 _NEARLY_ALL = 0.9  # of the objects, which are boxes
 _SOME_OBJECTS = 3
+_SLACK = 0.01  # of its longer side, by which a box may be askew
 
 
 class Drawn(FileDataset):
@@ -117,11 +118,18 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
 def _tell_boxes(found: Labelled) -> list[str]:
     """A line on objects that are boxes, as those of detectors are."""
     objects = [one.parts for image in found.images for one in image.objects or ()]
-    boxes = sum(len(parts) == 1 and isinstance(parts[0], np.ndarray) and len(parts[0]) == 4 for parts in objects)
+    boxes = sum(len(parts) == 1 and isinstance(parts[0], np.ndarray) and _is_box(parts[0]) for parts in objects)
     if boxes < _NEARLY_ALL * len(objects) or len(objects) < _SOME_OBJECTS:
         return []
-    what = f"{boxes:,} of {len(objects):,} objects have four corners"
-    return [f"{what}: if they are boxes around things, so are the masks; draw outlines to learn these"]
+    what = f"{boxes:,} of {len(objects):,} objects are upright boxes"
+    return [f"{what}: if they stand around things, the masks are no outlines; draw these to learn them"]
+
+
+def _is_box(ring: Ring) -> bool:
+    """Whether an outline has four corners, two at each of its sides."""
+    low, high = ring.min(axis=0), ring.max(axis=0)
+    at_low, at_high = (np.isclose(ring, edge, rtol=0, atol=_SLACK * (high - low).max()) for edge in (low, high))
+    return len(ring) == 4 and bool((at_low | at_high).all() and (at_low.sum(axis=0) == 2).all())
 
 
 def _root_of(path: Path, folder: Path, images: Sequence[Path]) -> Path:

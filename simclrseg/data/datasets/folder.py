@@ -114,7 +114,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     folders_of = [path.parts[:depth] + path.parts[depth + 1 :] if by_folder else path.parts for path in paths]
     names = [parts[0] if len(parts) > 1 else "" for parts in folders_of]
     counts = Counter(names)
-    no_masks = options.labels or not with_masks
+    no_masks = not with_masks or (options.labels and 2 * len(counts) <= len(images))  # no folder for each picture
     if "images" not in folders and no_masks and "" not in counts and len(counts) > 1:
         label_names = sorted(counts)
         details["label_names"] = label_names

@@ -25,6 +25,7 @@ from simclrseg.data.datasets.naming import (
     Found,
     Names,
     below_root,
+    has_letter_alone,
     in_folders,
     is_channel,
     stem_of,
@@ -78,7 +79,9 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
     rivals = {place for folder in folders for place in folder.rivals} if strict else set()
     rivals -= {folder.photos for folder in folders}
     photos = [found for found in photos if found.file not in apart]
-    if same := {found.file for found in photos if _lies_in(found.path[:-1], rivals)}:
+    names = {stem_of(found.below[-1]).casefold() for found in more}
+    of_rivals = [found for found in photos if _lies_in(found.path[:-1], rivals)]
+    if same := {found.file for found in of_rivals if stem_of(found.path[-1]).casefold() in names}:
         shown = some(sorted(f"{'/'.join(place)}/" for place in rivals), shown=3)
         line = (
             f"left out: other pictures of the same photos, in {shown}; to learn from these, call their folder images/"
@@ -302,7 +305,8 @@ def _beside(files: Sequence[Found]) -> tuple[list[Found], set[Path]]:
         names = Names(files)
         of = {found.file: names.meant(found.parts) for found in marked if found.parts[:-1] not in pictures}
         meant = {files[index].file for indices in of.values() for index in indices}
-        masks = {file for file, indices in of.items() if indices and file not in meant}  # x_L has a mask: x_L_mask
+        meant = {file for file in meant if has_letter_alone(stems[file])}  # x_L, whose mask is x_L_mask
+        masks = {file for file, indices in of.items() if indices and file not in meant}
         masks = set() if likeness(sorted(masks)).photos else masks  # of people with and without a mask
         masks |= {  # beside image.png all is a mask or drawn of it
             found.file

@@ -46,11 +46,20 @@ _DRAWN = re.compile(
 Look = Callable[[tuple[Path, ...]], Likeness]
 _NEARLY_ALL = 0.9
 _TOO_MANY = 8  # folders in which a name stands, as numbers do in folders of classes
+_OF_SOMETHING_ELSE = re.compile(
+    r".*(?:depth|thermal|infrared|\bn?ir\b|predict|preds?\b|output|overlay|\bvis|augment|\baug\b|flipped|resized|thumb).*",
+    re.IGNORECASE,
+)
+"""Folders of pictures that were made of photos, or beside them with another camera."""
 _SOME_LETTERS = 3  # which train_masks has in common with train
 _PHOTO_WORDS = (
     "",  # of photos around the folder of their masks
     *IMAGE_FOLDERS,
     *IMAGE_STEMS,
+    "originals",
+    "input",
+    "inputs",
+    "data",
 )
 _SEPARATOR = re.compile(r"[_\-. ]+")
 
@@ -119,7 +128,12 @@ def mask_folders(paths: Files, *, wanted: str = "") -> list[MaskFolder]:
                 of_child = list(_masks_in(parent, child, folders, homes, wanted, look))
                 found += of_child
                 seen.update(*(folder.files for folder in of_child))
-    return found
+    have_masks = {folder.photos for folder in found}
+    rest = [tuple(place for place in folder.rivals if place not in have_masks) for folder in found]
+    return [
+        replace(folder, rivals=rivals, unsure=folder.unsure and bool(rivals))
+        for folder, rivals in zip(found, rest, strict=True)
+    ]
 
 
 def _side_by_side(paths: Files) -> list[tuple[tuple[str, ...], dict[str, dict[Path, tuple[str, ...]]]]]:
@@ -170,8 +184,10 @@ def _masks_in(
     whole = [name for name in likely if len(named[name]) >= _NEARLY_ALL * len(members)]
     alike = [name for name in whole if fits(name)] if len(whole) > 1 else []
     alike = [] if _is_called_after(child, alike) else alike
-    words = [word for word in _PHOTO_WORDS if word in {name.lower() for name in alike}]
-    likely.sort(key=lambda name: name.lower() not in words[:1])
+    called_so = sorted((name for name in alike if name.lower() in _PHOTO_WORDS), key=_place_of_word)
+    best = called_so or [name for name in alike if not _OF_SOMETHING_ELSE.fullmatch(name)]
+    sure = bool(called_so) or len(best) == 1
+    likely.sort(key=lambda name: name not in best[:1])
     for photos, bearing in ((name, named[name]) for name in likely):
         every = photos in whole
         if not every and (not called or together < _NEARLY_ALL * len(members)):
@@ -185,7 +201,7 @@ def _masks_in(
             if file not in taken
         }
         rivals = tuple((*parent, name) for name in alike if name and name != photos and photos in alike)
-        unsure = bool(rivals) and photos.lower() not in _PHOTO_WORDS
+        unsure = bool(rivals) and not sure
         yield MaskFolder((*parent, child), path, len(bearing), look(tuple(members)).coloured, files, rivals, unsure)
         taken.update(files)
         if every:
@@ -230,6 +246,10 @@ def _is_called_after(child: str, photos: Sequence[str]) -> bool:
     """Whether a folder of masks bears the name of one of some folders rather than of the others."""
     alike = sorted(((_alike(name, child), len(name)) for name in photos), reverse=True)
     return len(alike) > 1 and alike[0][0] > alike[1][0] and alike[0][0] >= min(_SOME_LETTERS, alike[0][1])
+
+
+def _place_of_word(name: str) -> int:
+    return _PHOTO_WORDS.index(name.lower())
 
 
 def _alike(first: str, second: str) -> int:

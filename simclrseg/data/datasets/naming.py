@@ -123,7 +123,7 @@ def meanings(parts: tuple[str, ...]) -> Iterator[str]:
     """Names of images, in lower case, that a mask's path may mean: without its suffix, then without its mark too."""
     *folders, name = parts
     stems = filter(None, (stem_of(name), _without_ome(name)))
-    for text in (text for stem in stems for text in (stem, _numbered(stem), strip(stem)) if text):
+    for text in (text for stem in stems for text in (stem, _numbered(stem), *_stripped(stem)) if text):
         bare = stem_of(text) if is_image(text) else text  # x.jpg.png
         for way in dict.fromkeys((text, bare, strip(bare) or bare)):
             yield _folded("/".join((*folders, way)))
@@ -131,10 +131,21 @@ def meanings(parts: tuple[str, ...]) -> Iterator[str]:
 
 def strip(stem: str) -> str | None:
     """A name without the mark of a mask."""
+    return next(iter(_stripped(stem)), None)
+
+
+def _stripped(stem: str) -> list[str]:
+    """Names without the mark of a mask, the likelier first."""
     behind, before = _BEHIND.fullmatch(stem), _BEFORE.fullmatch(stem)
     if before and (behind is None or behind["mark"] is None):  # mask_x_L is rather of x_L
-        return before[2]
-    return behind[1] if behind else None
+        return [before[2], *([behind[1]] if behind else [])]
+    return [behind[1]] if behind else []
+
+
+def has_letter_alone(stem: str) -> bool:
+    """Tell whether all that marks a name is a letter, which may be part of it: the L of x_L."""
+    behind = _BEHIND.fullmatch(stem)
+    return behind is not None and behind["mark"] is None and _BEFORE.fullmatch(stem) is None
 
 
 def _numbered(stem: str) -> str | None:

@@ -1078,10 +1078,15 @@ def test_a_picture_beside_labels_that_is_no_mask_of_a_photo_does_not_hide_them(t
     assert len(open_dataset(str(tmp_path))) == 2
 
 
-@pytest.mark.parametrize(("corners", "objects", "told"), [(4, 3, True), (4, 2, False), (5, 3, False)])
-def test_objects_that_all_have_four_corners_are_told_to_be_boxes(tmp_path, corners, objects, told):
+TILTED = [[10, 5], [30, 8], [28, 25], [10, 22]]
+
+
+@pytest.mark.parametrize(
+    ("outline", "objects", "told"),
+    [(BOX, 3, True), (BOX, 2, False), ([*BOX, [8, 15]], 3, False), (TILTED, 3, False)],
+)
+def test_objects_that_are_all_upright_boxes_are_told(tmp_path, outline, objects, told):
     photos(tmp_path, "a.jpg")
-    outline = [*BOX, [8, 15]][:corners]
     put(tmp_path / "a.json", labelme("a.jpg", *({"points": outline} for _ in range(objects))))
-    line = f"{objects} of {objects} objects have four corners: if they are boxes around things, so are the masks; draw"
+    line = f"{objects} of {objects} objects are upright boxes: if they stand around things, the masks are no outlines"
     assert any(said.startswith(line) for said in open_dataset(str(tmp_path)).summary) is told
