@@ -11,7 +11,7 @@ from typing import Any
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.lists import split_of
 from simclrseg.data.datasets.masklike import drawn_beside, mask_folders
-from simclrseg.data.datasets.naming import MASK_FOLDERS, Found, below_root, strip
+from simclrseg.data.datasets.naming import MASK_FOLDERS, Found, Names, below_root
 from simclrseg.errors import DataError
 from simclrseg.images.listing import is_image, is_photo, list_files, walk
 from simclrseg.labels.coco import is_coco, read_coco
@@ -20,10 +20,10 @@ from simclrseg.labels.labelled import YAML, Labelled, left_out, read_content
 from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.paths import Folders
+from simclrseg.labels.reading import with_rule
 from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yolo, read_yolo_folder
 from simclrseg.system.identify import POINTER, why_not_fetched
 
-_NEARLY_ALL = 0.9  # of the photos, which have masks
 _LOOKED_AT = 8  # files, to see whether there are labels
 _BY_ID = "annotations"  # COCO's folder of its files
 
@@ -116,57 +116,72 @@ def labels_of_folder(folder: Path) -> Labelled | None:
 
 
 def _are_masks(folder: Path, files: Sequence[Path], photos: Sequence[Path]) -> bool:
-    """Whether pictures in folders that are called after masks are those of the others.
+    """Whether pictures in folders that are called after masks are those of the others, by what they hold.
 
-    Photos that lie there with their labels are none, nor are others than masks of photos, such as a legend.
+    Those of which each lies there with its labels, and bears no other photo's name, are photos. A few that bear no
+    photo's name are something else, such as a legend.
     """
     homes = {home: {*map(str.lower, home.relative_to(folder).parts)} for home in {photo.parent for photo in photos}}
-    called = {photo for photo in photos if not homes[photo.parent].isdisjoint(MASK_FOLDERS)}
-    present, seen = {*files} if called else set(), Folders()
+    called = [photo for photo in photos if not homes[photo.parent].isdisjoint(MASK_FOLDERS)]
+    if not called or not likeness(called).areas:
+        return False
+    inside, present, seen = {*called}, {*files}, Folders()
+    others = [photo for photo in photos if photo not in inside]
+    names = Names([Found(photo, (photo.name,), (), (photo.name,)) for photo in others])
 
     def has_labels(photo: Path) -> bool:
         text = labels_of(photo, seen)
         return photo.with_suffix(".json") in present or (text in present and _is_yolo_text(text))
 
-    bare = [photo for photo in called if not has_labels(photo)]
-    stems = {photo.stem for photo in photos if photo not in called}
-    theirs = [photo for photo in bare if not stems.isdisjoint({photo.stem, strip(photo.stem)})]
-    return bool(theirs) and 2 * len(theirs) >= len(bare) and likeness(theirs).areas
+    if any(names.named((photo.name,)) for photo in called):
+        return True
+    return 2 * len(called) >= len(others) and not all(map(has_labels, called))
 
 
 def tell_labels_aside(folder: Path, dataset: Dataset) -> list[str]:
-    """A line on the labels of a folder whose masks are taken; a DataError where few of the photos have such masks."""
-    found = _first_labels(folder)
+    """A line on the labels of a folder whose masks are taken; a DataError where photos without a mask have labels."""
+    found = _labels_beside(folder)
     if found is None:
         return []
-    form, file = found
+    form, file, named = found
     is_set = form == "COCO" or file.suffix.lower() in YAML
-    masks = sum(map(dataset.has_mask, range(len(dataset))))
-    if masks < _NEARLY_ALL * len(dataset):
-        reason = f"{folder} holds masks of {masks:,} of its {len(dataset):,} photos, and labels of {form} in {file}"
-        remedy = "name that file to take the labels, or move it away" if is_set else "move the ones or the others away"
-        raise DataError(reason, remedy, path=folder)
+    bare = [index for index in range(len(dataset)) if not dataset.has_mask(index)]
+    if labelled := [dataset.keys[index] for index in bare if Path(dataset.keys[index]).stem in named]:
+        masks = (dataset.mask_path(index) for index in range(len(dataset)))
+        home = next((mask.parent.name for mask in masks if mask is not None), "")
+        reason = f"{folder} holds masks, and labels of {form} in {file}, of photos without a mask ({labelled[0]}) too"
+        ways = ["name that file to take the labels"] if is_set else []
+        ways += [f"pass {with_rule({}, 'folder', home)} to take the masks" if home else "move the others away"]
+        raise DataError(reason, ", or ".join(ways), path=folder)
     remedy = "; name that file to take them" if is_set else ""
     return [f"labels of {form}, which are left aside, for there are masks: {file.relative_to(folder)}{remedy}"]
 
 
-def _first_labels(folder: Path) -> tuple[str, Path] | None:
-    """The form of the labels in a folder, and a file of them."""
+def _labels_beside(folder: Path) -> tuple[str, Path, set[str]] | None:
+    """The form of the labels in a folder, a file of them, and the names of photos that have some, without suffixes."""
     files = [parent / name for parent, names in walk(folder, {}) for name in names]
     photos = [file for file in files if is_photo(file.name)]
     stems = {photo.with_suffix("") for photo in photos}
     texts = [file for file in files if file.suffix.lower() == ".json"]
     texts.sort(key=lambda file: file.with_suffix("") in stems)
-    plain = [file for file in files if file.parent == folder and file.suffix.lower() in YAML]
-    for file in (*plain, *texts[:_LOOKED_AT]):
+    for file in texts[:_LOOKED_AT]:
         with suppress(DataError):  # a file of something else
             content = read_content(file)
-            for form, is_it in (("YOLO", is_yolo), ("COCO", is_coco), ("LabelMe", is_labelme)):
-                if is_it(content):
-                    return form, file
+            if is_coco(content) and isinstance(content["images"], list):
+                rows = [row for row in content["images"] if isinstance(row, dict)]
+                return "COCO", file, {Path(str(row.get("file_name"))).stem for row in rows}
+            if is_labelme(content):
+                return "LabelMe", file, {text.stem for text in texts}
     seen = Folders()
-    of_yolo = (text for photo in photos[:_LOOKED_AT] if _is_yolo_text(text := labels_of(photo, seen)))
-    return next((("YOLO", text) for text in of_yolo), None)
+    of_yolo = [text for photo in photos if _is_yolo_text(text := labels_of(photo, seen))]
+    if not of_yolo:
+        return None
+    yaml = [file for file in files if file.parent == folder and file.suffix.lower() in YAML]
+    for file in yaml:
+        with suppress(DataError):
+            if is_yolo(read_content(file)):
+                return "YOLO", file, {text.stem for text in of_yolo}
+    return "YOLO", of_yolo[0], {text.stem for text in of_yolo}
 
 
 def _masks_among(folder: Path, photos: Sequence[Path], bare: Collection[Path]) -> set[Path]:

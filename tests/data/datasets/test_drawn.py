@@ -1029,41 +1029,64 @@ def test_blanks_around_a_label_make_no_class_of_their_own(tmp_path):
     assert opened(tmp_path).classes == ("background", "pet")
 
 
+def grain(folder: Path, *names: str) -> None:
+    """Photos that look like some."""
+    for number, name in enumerate(names):
+        write(folder / name, np.random.default_rng(number).integers(0, 255, (*SIZE, 3)).astype(np.uint8))
+
+
 @pytest.mark.parametrize("form", ["COCO", "YOLO", "LabelMe"])
-@pytest.mark.parametrize("masks", [2, 6])
-def test_labels_beside_masks_are_told_where_all_photos_have_masks_and_a_choice_where_few_have(tmp_path, form, masks):
+@pytest.mark.parametrize(("masks", "labels"), [(2, 6), (6, 6), (3, 3)])
+def test_labels_beside_masks_are_told_and_a_choice_is_asked_for_where_they_are_of_other_photos(
+    tmp_path, form, masks, labels
+):
     names = [f"p{number}" for number in range(6)]
-    photos(tmp_path / "images", *(f"{name}.jpg" for name in names))
+    grain(tmp_path / "images", *(f"{name}.jpg" for name in names))
     for name in names[:masks]:
         write(tmp_path / "masks" / f"{name}.png", np.uint8(255) * (np.arange(60) % 60 < 20)[None].repeat(40, 0))
     if form == "COCO":
-        put(tmp_path / "result.json", coco([f"{name}.jpg" for name in names], [{"segmentation": [FLAT]}]))
-    for name in names:
+        put(tmp_path / "result.json", coco([f"{name}.jpg" for name in names[:labels]], [{"segmentation": [FLAT]}]))
+    for name in names[:labels]:
         if form == "YOLO":
             put(tmp_path / "labels" / f"{name}.txt", yolo())
         elif form == "LabelMe":
             put(tmp_path / "images" / f"{name}.json", labelme(f"{name}.jpg", {}))
     if form == "YOLO":
         put(tmp_path / "data.yaml", {"names": ["pet"], "train": "images"})
-    if masks == 6:
+    if masks == labels:
         dataset = open_dataset(str(tmp_path))
+        assert sum(map(dataset.has_mask, range(6))) == masks
         assert any(
             line.startswith(f"labels of {form}, which are left aside, for there are") for line in dataset.summary
         )
         return
-    with pytest.raises(DataError, match=f"holds masks of 2 of its 6 photos, and labels of {form} in "):
+    reason = (
+        rf"holds masks, and labels of {form} in \S+, of photos without a mask \(images/p2\.jpg\) too: .*--masks fol"
+    )
+    with pytest.raises(DataError, match=reason):
         open_dataset(str(tmp_path))
+    masked = open_dataset(str(tmp_path), DatasetOptions(mask_folder="masks"))
+    assert sum(map(masked.has_mask, range(6))) == 2
     if form != "LabelMe":
         assert open_dataset(str(tmp_path / ("result.json" if form == "COCO" else "data.yaml"))).classes[1] == "pet"
 
 
+def test_a_data_yaml_beside_masks_is_no_labels(tmp_path):
+    grain(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg")
+    write(tmp_path / "masks" / "a.png", np.uint8(255) * (np.arange(60) % 60 < 20)[None].repeat(40, 0))
+    put(tmp_path / "data.yaml", {"names": ["pet"], "train": "images"})
+    with pytest.raises(DataError, match="none of the 3 photos has a file of labels"):
+        open_dataset(str(tmp_path / "data.yaml"))
+    assert not any("labels of" in line for line in open_dataset(str(tmp_path)).summary)
+
+
 @pytest.mark.parametrize("copies", [False, True])
 def test_photos_may_lie_with_their_labels_in_a_folder_that_is_called_as_one_of_masks(tmp_path, copies):
-    photos(tmp_path / "labels", "a.jpg", "b.jpg")
+    grain(tmp_path / "labels", "a.jpg", "b.jpg")
     for name in "ab":
         put(tmp_path / "labels" / f"{name}.json", labelme(f"{name}.jpg", {}))
     if copies:
-        photos(tmp_path / "images", "a.jpg", "b.jpg")
+        grain(tmp_path / "images", "a.jpg", "b.jpg")
     dataset = open_dataset(str(tmp_path))
     assert [key for index, key in enumerate(dataset.keys) if dataset.has_mask(index)] == [
         "labels/a.jpg",
@@ -1071,11 +1094,27 @@ def test_photos_may_lie_with_their_labels_in_a_folder_that_is_called_as_one_of_m
     ]
 
 
+@pytest.mark.parametrize("name", ["p{}", "mask_{}"])
+@pytest.mark.parametrize("other", ["{}.png", "{}.json"])
+def test_masks_go_before_labels_whatever_their_names_and_what_lies_beside_them(tmp_path, name, other):
+    photo = name.replace("mask", "img")
+    for number in "123":
+        grain(tmp_path / "images", f"{photo.format(number)}.jpg")
+        mask = name.format(number)
+        write(tmp_path / "masks" / f"{mask}.png", np.uint8(255) * (np.arange(60) % 60 < 20)[None].repeat(40, 0))
+        if other.endswith("json"):
+            put(tmp_path / "masks" / f"{mask}.json", labelme(f"{photo.format(number)}.jpg", {}))
+    dataset = open_dataset(str(tmp_path))
+    assert (len(dataset), dataset.classes) == (3, ("background", "foreground"))
+    assert all(map(dataset.has_mask, range(3)))
+
+
 def test_a_picture_beside_labels_that_is_no_mask_of_a_photo_does_not_hide_them(tmp_path):
-    photos(tmp_path / "images", "a.jpg", "b.jpg")
-    put(tmp_path / "annotations" / "instances_default.json", coco(["a.jpg", "b.jpg"], [{"segmentation": [FLAT]}]))
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    grain(tmp_path / "images", *names)
+    put(tmp_path / "annotations" / "instances_default.json", coco(names, [{"segmentation": [FLAT]}]))
     write(tmp_path / "annotations" / "legend.png", np.zeros((8, 8), np.uint8))
-    assert len(open_dataset(str(tmp_path))) == 2
+    assert len(open_dataset(str(tmp_path))) == 3
 
 
 TILTED = [[10, 5], [30, 8], [28, 25], [10, 22]]
