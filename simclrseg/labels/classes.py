@@ -38,7 +38,8 @@ _TABLE, _LABEL_MAP, _NNUNET = "_classes.csv", "labelmap.txt", "dataset.json"
 OF_TOOLS = (_TABLE, _LABEL_MAP, _NNUNET)
 """Files of classes that labelling tools leave with their masks."""
 _OF_TABLE = ["pixel value", "class"]
-_OF_NNUNET = ("channel_names", "modality")  # keys beside its labels
+_OF_NNUNET = "labelsTr"  # a folder
+_HEX = re.compile("#[0-9a-fA-F]{6}")
 _OF_CVAT = re.compile(r"([^:#]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*")  # name, colour, parts, actions
 _TAKEN_FOR_COMMENT = re.compile(r":\s+(#(?:[0-9a-fA-F]{3}){1,2})\s*$")
 MAX_CLASSES = 254
@@ -69,6 +70,12 @@ class Classes:
         """Colour -> class id."""
         ids = {colour: index for index, colour in enumerate(self.colours)}
         return ids if self.ignored is None else {**ids, self.ignored: IGNORE}
+
+    @property
+    def numbers(self) -> dict[int, int]:
+        """Number in masks -> class id, where a file gives numbers; 255 is ignored if it has no other meaning."""
+        given = {colour[0]: index for colour, index in self.ids.items()}
+        return given if self.ignored is not None else {IGNORE: IGNORE, **given}
 
 
 def numbered_classes(count: int) -> Classes:
@@ -143,8 +150,6 @@ def read_classes(path: str) -> Classes:
     if given and len(given) < len(colours):
         bare = next(name for name, colour in colours.items() if colour is None)
         raise DataError(f"classes file {path} gives {bare!r} no colour", "give all classes one, or none", path=path)
-    if numbered and ignored is None and (IGNORE,) * 3 not in given:
-        ignored = (IGNORE,) * 3
     every = given + ([ignored] if ignored is not None else [])
     if len(set(every)) < len(every):
         colour, _ = Counter(every).most_common(1)[0]
@@ -178,22 +183,30 @@ def _from_cvat(text: str) -> str:
 
 
 def _from_nnunet(file: Path) -> Classes | None:
-    """The classes of nnU-Net's ``dataset.json``; None for one of something else."""
+    """The classes of nnU-Net's ``dataset.json`` beside its folders; None for others, and for regions of several."""
+    if not (file.parent / _OF_NNUNET).is_dir():
+        return None
     try:
         content = read_json(file)
     except (BadContent, OSError):
         return None
     labels = content.get("labels") if isinstance(content, dict) else None
-    if not isinstance(labels, dict) or not labels or content.keys().isdisjoint(_OF_NNUNET):
+    if not isinstance(labels, dict):
         return None
-    if all(isinstance(name, str) for name in labels.values()):  # as its first version has them
-        labels = {name: int(number) if number.isdecimal() else number for number, name in labels.items()}
-    if region := next((name for name, number in labels.items() if not isinstance(number, int)), None):
-        reason = f"{file}: {region!r} is a region of several numbers, and a pixel has one class here"
-        raise DataError(reason, "name the number of each class in a --classes-file, as `cat: 1`", path=file)
-    if sorted(labels.values()) == [*range(len(labels))] and IGNORE_NAME not in map(str.lower, labels):
-        return Classes(tuple(sorted(labels, key=lambda name: labels[name])))
-    return read_classes(json.dumps({name: labels[name] for name in sorted(labels, key=lambda name: labels[name])}))
+    if all(str(key).isdecimal() for key in labels):  # as its first version has them
+        names = [name for name in labels.values() if isinstance(name, str)]
+        labels = {name: key for key, name in labels.items()} if len({*names}) == len(labels) else {}
+    numbers = {name: int(number) for name, number in labels.items() if str(number).isdecimal()}
+    if not numbers or len(numbers) < len(labels):
+        return None
+    if 0 not in numbers.values():
+        numbers[BINARY[0]] = 0
+    in_order = sorted(numbers, key=lambda name: numbers[name])
+    if len(in_order) < 2 or len({*numbers.values()}) < len(numbers):
+        return None
+    if sorted(numbers.values()) == [*range(len(numbers))] and IGNORE_NAME not in map(str.lower, numbers):
+        return Classes(tuple(in_order))
+    return read_classes(json.dumps({name: numbers[name] for name in in_order}))
 
 
 def _names_first(pairs: Sequence[tuple[str, yaml.Node | None]]) -> Sequence[tuple[str, yaml.Node | None]]:
@@ -201,7 +214,10 @@ def _names_first(pairs: Sequence[tuple[str, yaml.Node | None]]) -> Sequence[tupl
     turned = [
         (str(node.value), yaml.ScalarNode("tag:yaml.org,2002:int", name))
         for name, node in pairs
-        if name.isdecimal() and isinstance(node, yaml.ScalarNode) and node.tag.endswith(":str")
+        if name.isdecimal()
+        and isinstance(node, yaml.ScalarNode)
+        and node.tag.endswith(":str")
+        and not _HEX.fullmatch(node.value)
     ]
     return turned if len(turned) == len(pairs) else pairs
 
@@ -221,7 +237,7 @@ def _colour(node: yaml.Node | None, name: str, path: str) -> Colour | None:
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith(":null"):
             return None
-        if re.fullmatch(r"#[0-9a-fA-F]{6}", node.value):
+        if _HEX.fullmatch(node.value):
             return int(node.value[1:3], 16), int(node.value[3:5], 16), int(node.value[5:7], 16)
     items = node.value if isinstance(node, yaml.SequenceNode) else []
     whole = [item for item in items if isinstance(item, yaml.ScalarNode) and item.tag.endswith(":int")]

@@ -45,13 +45,11 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
         strange = {scan.mask: colours for scan in scans if (colours := _unknown_colours(scan, coloured.ids))}
         if not strange:
             return coloured
-        greys = all(scan.palette is None or _is_ramp(scan.palette) for scan in scans)
-        numbers_do = greys and not rgb and not coloured.numbered
+        numbers_do = not rgb and all(scan.palette is None or _is_ramp(scan.palette) for scan in scans)
         if numbers_do and any(len(scan.numbers) for scan in scans):
             return None
         mask = next((scan.mask for scan in (*rgb, *indexed) if scan.mask in strange), next(iter(strange)))
-        shown = [colour[0] if coloured.numbered else list(colour) for colour in strange[mask]]
-        reason = f"{mask} has {'values' if coloured.numbered else 'colours'} that no class has: {some(shown)}"
+        reason = f"{mask} has colours that no class has: {some([*map(list, strange[mask])])}"
         blended = len(strange[mask]) > 8
         remedy = "save masks as PNG without smooth edges" if blended else "add them, or correct the mask"
         if scans[0].palette is not None and not blended:
@@ -63,7 +61,7 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
             raise DataError(reason, "save all masks in one way", path=rgb[0].mask)
         found = some([*map(list, rgb[0].colours)])
         raise DataError(f"{rgb[0].mask} is an RGB mask ({found})", _TO_NAME_COLOURS, path=rgb[0].mask)
-    if not indexed:
+    if not indexed or (classes is not None and classes.numbered):
         return None
     used = {colour for scan in indexed for colour in (scan.palette or {}).values()}
     plain = [scan for scan in scans if scan.palette is None]

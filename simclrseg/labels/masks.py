@@ -49,7 +49,8 @@ def mask_details(
         raise DataError("the folders of the masks name their classes", "leave --classes-file and a number out")
     if classes is None and class_count is not None:
         classes = numbered_classes(class_count)
-    coloured = classes if classes and classes.colours and not rules.keys() & OF_NUMBERS else None
+    has_colours = classes is not None and classes.colours and not classes.numbered
+    coloured = classes if has_colours and not rules.keys() & OF_NUMBERS else None
     by_class = colour_table(coloured) if coloured else None
     files = [(mask,) if isinstance(mask, Path) else mask or () for mask in masks]
     pairs = [(image, file) for image, its in zip(images, files, strict=True) for file in its]
@@ -66,15 +67,13 @@ def mask_details(
     by_colour, white = colours_that_mean(scans, classes, coloured), 255
     if by_colour is not None and by_colour is coloured:
         names, table = by_colour.names, colour_table(by_colour)
-        if by_colour.numbered and (1,) * 3 in by_colour.colours and (255,) * 3 not in by_colour.colours:
-            white = 1
-            scans = [by_number(scan, white, by_palette=False) for scan in scans]
         kind = "RGB" if any(scan.colours for scan in scans) else "indexed" if indexed_ones(scans) else "grey"
-        how = "number" if by_colour.numbered else "colour"
-        lines.append(f"masks: {kind}, {len(names)} classes by {how} ({some(names)}){_told(rules)}")
+        lines.append(f"masks: {kind}, {len(names)} classes by colour ({some(names)}){_told(rules)}")
     else:
         numbers = {number for scan in scans if not scan.bilevel for number in scan.numbers}
         white = 255 if by_colour or numbers <= {0, 255} else 1
+        if classes is not None and classes.numbered:
+            white = 1 if 1 in classes.numbers else 255
         scans = [by_number(scan, white, by_colour is not None) for scan in scans]
         names, table, line = meaning_of_numbers(scans, classes, rules)
         shown = f", by the palettes' colours ({some([*map(list, by_colour.colours)])})" if by_colour else ""
@@ -111,7 +110,7 @@ def mask_details(
         turned,
         {file: names.index(name) if by_part else 1 for file, name in parts.items()},
     )
-    colours = classes.colours if classes and classes.colours and not classes.numbered else voc_colours(len(names))
+    colours = classes.colours if classes and has_colours else voc_colours(len(names))
     reading = " ".join(filter(None, [rules_text(of_values), _digest(turned) if turned else ""]))
     return {"classes": names, "colours": colours, "decode": reader, "mask_reading": reading}, lines
 

@@ -26,6 +26,8 @@ def meaning_of_numbers(
     table = np.full(256, UNKNOWN, np.uint8)
     if len(union) == 1 and (classes is None or rules.keys() & BINARIZING):
         raise DataError(f"{scans[0].mask.parent}: the masks hold {listed(union)} only: there is nothing to learn")
+    if classes is not None and classes.numbered and not rules.keys() & BINARIZING:
+        return _by_number_of_class(scans, classes, union)
     said = classes is not None and classes.ignored is not None
     if union <= {0, 255} and 255 in union and not said:
         if classes is not None and len(classes.names) != 2:
@@ -52,6 +54,23 @@ def meaning_of_numbers(
         return names, table, f"masks: {what} is {names[1]}"
     ignored = ", 255 is ignored" if IGNORE in union else ""
     return names, table, f"masks: class ids 0 to {len(names) - 1} ({some(names)}){ignored}{doubt}"
+
+
+def _by_number_of_class(
+    scans: Sequence[Scan], classes: Classes, union: frozenset[float]
+) -> tuple[tuple[str, ...], NDArray[np.uint8], str]:
+    """The same of masks whose numbers a file gives to classes."""
+    known = classes.numbers
+    if union <= {0, IGNORE} and IGNORE in union and known[IGNORE] == IGNORE and classes.ignored is None:
+        reason = f"{scans[0].mask} has values {listed(union)}, and no class has the number {IGNORE}"
+        raise DataError(reason, f"give it to one, as `{classes.names[-1]}: {IGNORE}`", path=scans[0].mask)
+    for scan in scans:
+        if beyond := [number for number in scan.numbers if number not in known]:
+            reason = f"{scan.mask} has values that no class has: {listed(beyond)}"
+            raise DataError(reason, "add them, or correct the mask", path=scan.mask)
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[[*known]] = [*known.values()]
+    return classes.names, table, f"masks: {len(classes.names)} classes by number ({some(classes.names)})"
 
 
 def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:

@@ -42,29 +42,52 @@ def test_what_a_file_holds_can_stand_in_its_place(tmp_path, text):
 def test_classes_have_the_numbers_that_they_have_in_masks(tmp_path, text):
     classes = read_classes(write(tmp_path, text))
     assert (classes.names, classes.numbered) == (("ground", "cat", "dog"), True)
-    assert classes.ids == {(0, 0, 0): 0, (100, 100, 100): 1, (200, 200, 200): 2, (255, 255, 255): 255}
+    assert classes.numbers == {0: 0, 100: 1, 200: 2, 255: 255}
     assert read_classes(classes.text) == classes
 
 
 @pytest.mark.parametrize(
-    ("labels", "ids"),
+    ("labels", "numbers"),
     [
-        ({"background": 0, "cat": 1, "dog": 2}, []),
-        ({"0": "background", "1": "cat", "2": "dog"}, []),
-        ({"background": 0, "ignore": 3, "dog": 2, "cat": 1}, [0, 1, 2, 255]),
+        ({"background": 0, "cat": 1, "dog": 2}, None),
+        ({"background": "0", "cat": "1", "dog": "2"}, None),
+        ({"0": "background", "1": "cat", "2": "dog"}, None),
+        ({"cat": 1, "dog": 2}, None),
+        ({"background": 0, "ignore": 3, "dog": 2, "cat": 1}, {0: 0, 1: 1, 2: 2, 3: 255}),
     ],
 )
-def test_the_classes_of_nnunet_are_read_and_what_it_ignores_is_no_class(tmp_path, labels, ids):
+def test_the_classes_of_nnunet_are_read_and_what_it_ignores_is_no_class(tmp_path, labels, numbers):
     file = tmp_path / "dataset.json"
     file.write_text(json.dumps({"channel_names": {"0": "R"}, "labels": labels}))
+    assert classes_of_tool(file) is None  # of something else
+    (tmp_path / "labelsTr").mkdir()
     classes = classes_of_tool(file)
     assert classes.names == ("background", "cat", "dog")
-    assert [*classes.ids.values()] == ids
-    file.write_text(json.dumps({"labels": labels}))
-    assert classes_of_tool(file) is None  # of something else
-    file.write_text(json.dumps({"modality": {}, "labels": {"background": 0, "all": [1, 2]}}))
-    with pytest.raises(DataError, match="'all' is a region of several numbers"):
-        classes_of_tool(file)
+    assert classes.numbered is (numbers is not None) and (numbers is None or classes.numbers == numbers)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "all": [1, 2]},
+        {"lesion": "yes"},
+        {"a": 1, "b": 1},
+        {"background": 0},
+        {"1": "a", "2": "a"},
+        [1],
+        {},
+    ],
+)
+def test_labels_of_another_kind_are_no_classes(tmp_path, labels):
+    (tmp_path / "labelsTr").mkdir()
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps({"modality": "RGB", "labels": labels}))
+    assert classes_of_tool(file) is None
+
+
+def test_names_that_are_numbers_have_the_colours_that_they_are_given(tmp_path):
+    classes = read_classes(write(tmp_path, "0: '#000000'\n1: '#800000'\n"))
+    assert (classes.names, classes.colours, classes.numbered) == (("0", "1"), ((0, 0, 0), (128, 0, 0)), False)
 
 
 def test_the_label_map_of_cvat_is_read_and_its_background_comes_first(tmp_path):

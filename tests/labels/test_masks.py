@@ -210,6 +210,20 @@ def test_numbers_of_classes_are_those_of_masks_and_one_bit_is_1_or_white(tmp_pat
     assert "ignored" not in lines
 
 
+def test_numbers_of_classes_are_indices_where_masks_have_palettes(tmp_path):
+    drawn = indexed(OBJECTS[0] * 2, BLACK, WHITE, RED)
+    (mask,), lines = look(tmp_path, [drawn], classes="{ground: 0, thing: 2}")
+    assert mask.tolist() == OBJECTS[0].astype(int).tolist()
+    assert "masks: 2 classes by number (ground, thing)" in lines
+
+
+def test_white_is_not_ignored_where_nothing_else_is_there(tmp_path):
+    with pytest.raises(DataError, match=r"has values 0, 255, and no class has the number 255: give it to one, as `thi"):
+        look(tmp_path, [grey(OBJECTS[0] * 255)], classes="{ground: 0, thing: 1}")
+    masks, lines = look(tmp_path, [grey(np.where(OBJECTS[0], 1, OBJECTS[1] * 255))], classes="{ground: 0, thing: 1}")
+    assert set(np.unique(masks[0])) == {0, 1, 255} and "ignored: " in lines
+
+
 def test_what_is_ignored_stays_so_where_the_two_classes_are_turned_round(tmp_path):
     masks, _ = look(tmp_path, [grey(np.where(TOP, 255, found)) for found in OBJECTS], rules={"inverted": None})
     for mask, found in zip(masks, OBJECTS, strict=True):
