@@ -594,3 +594,63 @@ def test_other_masks_of_the_same_photos_are_told_with_the_way_to_take_them(tmp_p
     dataset = image_folder(tmp_path, DatasetOptions())
     assert f"left out: other masks of the photos, in {other}/, which --masks folder:{other} takes" in dataset.summary
     assert not any("neither photos nor" in line for line in dataset.summary)
+
+
+def paired(dataset):
+    """The folder of each photo that has a mask, and of that."""
+    found = [(key, dataset.mask_path(index)) for index, key in enumerate(dataset.keys) if dataset.has_mask(index)]
+    return {(key.rpartition("/")[0], mask.parent.name) for key, mask in found}, len(found)
+
+
+@pytest.mark.parametrize(
+    ("folders", "pairs"),
+    [
+        (("rgb", "thermal", "masks", "thermal_masks"), {("rgb", "masks"), ("thermal", "thermal_masks")}),
+        (("left", "right", "labels", "labels_right"), {("left", "labels"), ("right", "labels_right")}),
+        (("", "night", "masks", "night_masks"), {("", "masks"), ("night", "night_masks")}),
+        (("siteA", "siteB", "siteA_masks", "siteB_masks"), {("siteA", "siteA_masks"), ("siteB", "siteB_masks")}),
+        (("scene", "depth", "labels"), {("scene", "labels")}),
+        (("input", "clahe", "labels"), {("input", "labels")}),
+        (("data", "predictions", "labels"), {("data", "labels")}),
+    ],
+)
+def test_each_folder_of_masks_has_its_photos_where_names_say_which(tmp_path, folders, pairs):
+    for place, folder in enumerate(folders):
+        for number, name in enumerate("xyz"):
+            is_mask = "masks" in folder or "labels" in folder
+            pixels = MASK if is_mask else grainy(10 * place + number)
+            write(tmp_path / folder / f"{name}.png", pixels)
+    assert paired(image_folder(tmp_path, DatasetOptions())) == (pairs, 3 * len(pairs))
+
+
+def test_photos_that_no_mask_fits_stay_photos_beside_another_folder(tmp_path):
+    for number, name in enumerate("xyzuvw"):
+        write(tmp_path / "unlabelled" / f"{name}.png", grainy(10 + number))
+        if name in "xyz":
+            write(tmp_path / "rgb" / f"{name}.png", grainy(number))
+            write(tmp_path / "masks" / f"{name}.png", MASK)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert paired(dataset) == ({("rgb", "masks")}, 3)
+    assert [key for key in dataset.keys if key.startswith("unlabelled")] == [f"unlabelled/{name}.png" for name in "uvw"]
+
+
+@pytest.mark.parametrize("name", ["seg01", "label_01", "l_1"])
+def test_a_letter_behind_is_a_mark_where_it_alone_finds_a_photo(tmp_path, name):
+    write(tmp_path / "images" / f"{name}.jpg", grainy(1))
+    write(tmp_path / "masks" / f"{name}_L.png", MASK)
+    assert paired(image_folder(tmp_path, DatasetOptions())) == ({("images", "masks")}, 1)
+
+
+def test_a_mask_with_a_mark_is_a_mask_though_another_name_begins_with_its(tmp_path):
+    write(tmp_path / "x.jpg", grainy(1))
+    write(tmp_path / "x_mask.png", MASK)
+    write(tmp_path / "x_mask_L.png", MASK)
+    with pytest.raises(DataError, match="has two masks"):
+        image_folder(tmp_path, DatasetOptions())
+
+
+def test_a_folder_for_each_picture_is_no_class(tmp_path):
+    for number in range(4):
+        write(tmp_path / f"p{number}" / "image.png", grainy(number))
+        write(tmp_path / f"p{number}" / "mask.png", MASK)
+    assert image_folder(tmp_path, DatasetOptions(masks=False, labels=True)).label_names == ()
