@@ -122,7 +122,7 @@ def _tell_boxes(found: Labelled) -> list[str]:
     if boxes < _NEARLY_ALL * len(objects) or len(objects) < _SOME_OBJECTS:
         return []
     what = f"{boxes:,} of {len(objects):,} objects are upright boxes"
-    return [f"{what}: if they stand around things, the masks are no outlines; draw these to learn them"]
+    return [f"{what}: if they are drawn around things, so are the masks; draw outlines to learn those"]
 
 
 def _is_box(ring: Ring) -> bool:

@@ -1127,5 +1127,5 @@ TILTED = [[10, 5], [30, 8], [28, 25], [10, 22]]
 def test_objects_that_are_all_upright_boxes_are_told(tmp_path, outline, objects, told):
     photos(tmp_path, "a.jpg")
     put(tmp_path / "a.json", labelme("a.jpg", *({"points": outline} for _ in range(objects))))
-    line = f"{objects} of {objects} objects are upright boxes: if they stand around things, the masks are no outlines"
+    line = f"{objects} of {objects} objects are upright boxes: if they are drawn around things, so are the masks"
     assert any(said.startswith(line) for said in open_dataset(str(tmp_path)).summary) is told
