@@ -172,8 +172,8 @@ def _labels_beside(folder: Path) -> tuple[str, Path, set[str]] | None:
                 return "COCO", file, {Path(str(row.get("file_name"))).stem for row in rows}
             if is_labelme(content):
                 return "LabelMe", file, {text.stem for text in texts}
-    seen = Folders()
-    of_yolo = [text for photo in photos if _is_yolo_text(text := labels_of(photo, seen))]
+    seen, present = Folders(), {*files}
+    of_yolo = [text for photo in photos if (text := labels_of(photo, seen)) in present and _is_yolo_text(text)]
     if not of_yolo:
         return None
     yaml = [file for file in files if file.parent == folder and file.suffix.lower() in YAML]
