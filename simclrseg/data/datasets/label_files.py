@@ -172,7 +172,8 @@ def _labels_beside(folder: Path) -> tuple[str, Path, set[str]] | None:
                 return "COCO", file, {Path(str(row.get("file_name"))).stem for row in rows}
             if is_labelme(content):
                 return "LabelMe", file, {text.stem for text in texts}
-    seen, present = Folders(), {*files}
+    seen, present = Folders(), {file for file in files if file.suffix == ".txt"}
+    photos = photos if present else []
     of_yolo = [text for photo in photos if (text := labels_of(photo, seen)) in present and _is_yolo_text(text)]
     if not of_yolo:
         return None
