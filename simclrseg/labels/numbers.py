@@ -61,7 +61,7 @@ def _by_number_of_class(
 ) -> tuple[tuple[str, ...], NDArray[np.uint8], str]:
     """The same of masks whose numbers a file gives to classes."""
     known = classes.numbers
-    if union <= {0, IGNORE} and IGNORE in union and known[IGNORE] == IGNORE and classes.ignored is None:
+    if classes.ignored is None and known[IGNORE] == IGNORE and IGNORE in union and union <= {0, IGNORE}:
         reason = f"{scans[0].mask} has values {listed(union)}, and no class has the number {IGNORE}"
         raise DataError(reason, f"give it to one, as `{classes.names[-1]}: {IGNORE}`", path=scans[0].mask)
     for scan in scans:

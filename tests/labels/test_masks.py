@@ -220,6 +220,8 @@ def test_numbers_of_classes_are_indices_where_masks_have_palettes(tmp_path):
 def test_white_is_not_ignored_where_nothing_else_is_there(tmp_path):
     with pytest.raises(DataError, match=r"has values 0, 255, and no class has the number 255: give it to one, as `thi"):
         look(tmp_path, [grey(OBJECTS[0] * 255)], classes="{ground: 0, thing: 1}")
+    with pytest.raises(DataError, match="has values that no class has: 255"):
+        look(tmp_path, [grey(OBJECTS[0] * 255)], classes="{ground: 0, thing: 1, ignore: 3}")
     masks, lines = look(tmp_path, [grey(np.where(OBJECTS[0], 1, OBJECTS[1] * 255))], classes="{ground: 0, thing: 1}")
     assert set(np.unique(masks[0])) == {0, 1, 255} and "ignored: " in lines
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.lists import split_of
-from simclrseg.data.datasets.masklike import drawn_beside, mask_folders
+from simclrseg.data.datasets.mask_folders import mask_folders
+from simclrseg.data.datasets.masklike import drawn_beside
 from simclrseg.data.datasets.naming import MASK_FOLDERS, Found, Names, below_root
 from simclrseg.errors import DataError
 from simclrseg.images.listing import is_image, is_photo, list_files, walk
@@ -169,7 +170,7 @@ def _labels_beside(folder: Path) -> tuple[str, Path, set[str]] | None:
             content = read_content(file)
             if is_coco(content) and isinstance(content["images"], list):
                 rows = [row for row in content["images"] if isinstance(row, dict)]
-                return "COCO", file, {Path(str(row.get("file_name"))).stem for row in rows}
+                return "COCO", file, {Path(str(row.get("file_name")).replace("\\", "/")).stem for row in rows}
             if is_labelme(content):
                 return "LabelMe", file, {text.stem for text in texts}
     seen, present = Folders(), {file for file in files if file.suffix == ".txt"}

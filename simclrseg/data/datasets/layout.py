@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from simclrseg.data.datasets.dataset import DatasetOptions
-from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders
+from simclrseg.data.datasets.mask_folders import MaskFolder, mask_folders
+from simclrseg.data.datasets.masklike import drawn_beside, is_drawn
 from simclrseg.data.datasets.naming import (
     IMAGE_FOLDERS,
     IMAGE_STEMS,

@@ -612,6 +612,7 @@ def paired(dataset):
         (("scene", "depth", "labels"), {("scene", "labels")}),
         (("input", "clahe", "labels"), {("input", "labels")}),
         (("data", "predictions", "labels"), {("data", "labels")}),
+        (("colour_photos", "nir_photos", "labels"), {("colour_photos", "labels")}),
     ],
 )
 def test_each_folder_of_masks_has_its_photos_where_names_say_which(tmp_path, folders, pairs):
