@@ -78,7 +78,6 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
     more = _in_folders_of_masks(root, paths, photos, folders, options)
     apart = {file for folder in folders for file in folder.files}
     rivals = {place for folder in folders for place in folder.rivals} if strict else set()
-    rivals -= {folder.photos for folder in folders}
     photos = [found for found in photos if found.file not in apart]
     names = {stem_of(found.below[-1]).casefold() for found in more}
     of_rivals = [found for found in photos if _lies_in(found.path[:-1], rivals)]
