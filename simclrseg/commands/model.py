@@ -16,7 +16,7 @@ from simclrseg.runs.names import ONNX_FILE
 from simclrseg.runs.run import runs_option
 from simclrseg.system.hardware import cpu_cores
 from simclrseg.system.identify import why_not_a_file
-from simclrseg.weights.shipped import PETS
+from simclrseg.weights.shipped import PETS, shipped_file
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ def find_model(root: Path, name: str | None) -> Path:
     masks of cats.
     """
     is_bare = not root.exists() and not runs_option(root)
-    if (name is None and is_bare) or (name == PETS.name and not (root / "finetune" / name).exists()):
-        return PETS.file
+    if file := shipped_file(PETS.name if name is None and is_bare else name, root):
+        return file
     if name is None:
         command = f"simclrseg finetune --dataset FOLDER{runs_option(root)}"
         run = newest_run(root, "finetune", holding=ONNX_FILE, remedy=f"make one with `{command}`, or pass --model")

@@ -17,6 +17,7 @@ from simclrseg.config.predict import PredictConfig
 from simclrseg.data.datasets.naming import IMAGE_FOLDERS, MASK_FOLDERS, Found, Names, in_folder, in_folders
 from simclrseg.errors import ImageError, SimclrsegError, Terminated, UsageError
 from simclrseg.images.decode import Picture, image_shape
+from simclrseg.images.headers import TooManyPixels
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.inputs import STREAM, InputImage, find_images, names_one_image
 from simclrseg.inference.jobs import Job, check_writable, common_folder, names_a_file, plan_outputs
@@ -110,6 +111,7 @@ def _files(
         images,
         {kind: OUTPUTS[kind].ending(model.metadata) for kind in output.outputs},
         output.output,
+        others={kind: made.ending(model.metadata) for kind, made in OUTPUTS.items()},
         one=names_one_image(config.input.inputs),
         overwrite=output.overwrite,
         skip_existing=output.skip_existing,
@@ -120,6 +122,10 @@ def _files(
     made: list[Path] = []
     parts: dict[str, dict[InputImage, bytes]] = {}  # of files for all images, by output
     index = _index(config, model, images)
+    for job in jobs:
+        if taken := next((target for target in job.targets.values() if target in index), None):
+            reason = f"the labels of {job.image} would be written to {taken}, where the names of the classes go"
+            raise UsageError(reason, "rename the photo", option="inputs", path=taken)
 
     def work(batch: Sequence[Job]) -> list[Row]:
         rows, pictures = _read(predictor, [job.image for job in batch])
@@ -207,7 +213,8 @@ def _read(predictor: Predictor, images: Sequence[InputImage]) -> tuple[list[Row]
         try:
             pictures[place] = predictor.read(image)
         except ImageError as error:
-            rows[place]["reason"] = str(error)
+            more = ", or allow more with --max-pixels" if isinstance(error.__cause__, TooManyPixels) else ""
+            rows[place]["reason"] = f"{error}{more}"
     return rows, pictures
 
 

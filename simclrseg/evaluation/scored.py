@@ -37,6 +37,7 @@ from simclrseg.targets.base import Target, elsewhere, target_class
 from simclrseg.targets.learner import Learner, in_parts, predictor
 from simclrseg.training.machine import Machine
 from simclrseg.weights.find import began_with
+from simclrseg.weights.shipped import shipped_file
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,8 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
     data = config.data
     kind: Literal["run", "model"]
     learner: Learner | None
-    if name is not None and Path(name).suffix in READERS:
-        kind, path, learner = "model", Path(name), None
+    if (name is not None and Path(name).suffix in READERS) or shipped_file(name, root):
+        kind, path, learner = "model", shipped_file(name, root) or Path(str(name)), None
         if path.suffix != (scored := FORMATS["onnx"].suffix):
             raise UsageError(
                 f"{path}: of exported files only {scored} is scored; or name its run", path=path, option="models"
@@ -149,6 +150,8 @@ def model_run(root: Path, name: str | None) -> Run:
     if name is None:
         command = f"simclrseg finetune --dataset FOLDER{runs_option(root)}"
         return newest_run(root, "finetune", holding=MODEL_FILE, remedy=f"`{command}` makes one")
+    if shipped_file(name, root):
+        raise RunError(f"{name} is a file that comes with simclrseg, and no run", "`simclrseg pull` copies it with -o")
     run = find_run(root, "finetune", name)
     if not run.holds(MODEL_FILE):
         command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"

@@ -91,13 +91,14 @@ class Published:
                 f"check --namespace or {NAMESPACE_VARIABLE}",
                 option="namespace",
             )
+        remedy = f"{'make one' if self.namespace is None else 'train one of your own'} with `{self.make}`"
         return Source(
             f"{owner}/{self.repo}",
             self.file,
             self.revision,
             self.sha256,
             title=self.name,
-            remedy=f"{'make one' if self.namespace is None else 'train one of your own'} with `{self.make}`",
+            remedy=remedy if self.method == "simclr" else "name a file of such weights with --pretrained",
             ours=self.namespace is None,
             uploaded=self.uploaded or owner != NAMESPACE,
         )

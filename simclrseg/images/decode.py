@@ -38,7 +38,7 @@ from simclrseg.images.geography import Geography, geography_of
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
 from simclrseg.images.limits import LARGE, MAX_PIXELS, MOST, check_content, check_size, room_for
 from simclrseg.images.opening import AS_STORED, check, has_more, loaded, open_picture, opened, turn_upright, turned
-from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
+from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, opacity_of, srgb_pixels
 from simclrseg.images.strips import as_array, cut
 from simclrseg.images.tiff import SIGNATURES, Tiff, open_tiff, unsigned
 from simclrseg.metadata import RGB
@@ -62,6 +62,7 @@ class Picture:
     bands: tuple[str, ...] = RGB  # their names, as ``tagged_bands`` has them
     blank: Blank | None = None  # where it holds nothing; None for nowhere
     geography: Geography | None = None  # of a TIFF
+    opacity: NDArray[np.uint8] | None = None  # (H, W), up to 255, of what was laid over white; None for opaque ones
 
 
 def read_image(source: str | Path | bytes, *, reach: Range | Callable[[Deep], Range] = stated_range) -> Pixels:
@@ -125,9 +126,11 @@ def read_picture(
         if deep is None:
             hidden = hides_all(picture)
             blank = _blank_photo(picture, geography) if geography and not hidden else None
+            opacity = None if hidden else turned(opacity_of(picture), left)
             pixels = srgb_pixels(partial(cut, picture), picture.size, over_white=not hidden)
             del picture  # of which turning would take a third copy
-            return Picture(turn_upright(pixels, left), orientation, several, hidden, blank=blank, geography=geography)
+            pixels = turn_upright(pixels, left)
+            return Picture(pixels, orientation, several, hidden, blank=blank, geography=geography, opacity=opacity)
         size, profile = picture.size, picture.info.get("icc_profile")
         del picture
         stored = deep.spread  # before anything is scaled: it refuses what is no number
@@ -135,8 +138,10 @@ def read_picture(
         hidden = deep.hides_all
         rows = partial(deep.to_8_bits, reach=scale, profile=profile)
         pixels = turn_upright(srgb_pixels(rows, size, over_white=not hidden), left)
-        blank = turned(deep.blank, left)
-        return Picture(pixels, orientation, several, hidden, stored, scale, blank=blank, geography=geography)
+        blank, opacity = turned(deep.blank, left), None if hidden else turned(deep.opacity, left)
+        return Picture(
+            pixels, orientation, several, hidden, stored, scale, blank=blank, geography=geography, opacity=opacity
+        )
 
 
 def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:

@@ -50,7 +50,14 @@ class Deep:
     @property
     def hides_all(self) -> bool:
         """Tell whether its opacity hides all of it."""
-        return self.values.ndim == 3 and self.values.shape[-1] == 4 and int(self.values[:, :, 3].max()) < _OPAQUE
+        return self.opacity is not None and not self.opacity.any()
+
+    @property
+    def opacity(self) -> NDArray[np.uint8] | None:
+        """(H, W), up to 255; None where it has none."""
+        if self.values.ndim < 3 or self.values.shape[-1] < 4:
+            return None
+        return np.asarray(self.values[:, :, 3] // _OPAQUE, np.uint8)
 
     def to_8_bits(self, top: int, bottom: int, *, reach: Range, profile: bytes | None) -> Image.Image:
         """Rows as a picture of 8 bits with that ICC profile; what lies beyond the range is cut off."""

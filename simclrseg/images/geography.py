@@ -59,7 +59,9 @@ class Geography:
     @property
     def system(self) -> str:
         """The coordinate system in a word."""
-        return f"EPSG:{self.epsg}" if self.epsg is not None else "a coordinate system without a code"
+        if self.epsg is not None:
+            return f"EPSG:{self.epsg}"
+        return "a coordinate system without a code" if KEYS in self.tags else "coordinates of no named system"
 
     def turned(self, orientation: int, size: tuple[int, int]) -> Geography:
         """The same for pixels that were turned upright.

@@ -21,6 +21,10 @@ class Refused(Exception):
         self.reason, self.remedy = reason, remedy
 
 
+class TooManyPixels(Refused):
+    """A picture of more than are allowed."""
+
+
 def peek(stream: IO[bytes], start: int, count: int) -> bytes:
     """So many bytes of a file from ``start`` on, or all by -1; the place in it stays."""
     place = stream.tell()

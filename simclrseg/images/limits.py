@@ -10,7 +10,7 @@ from typing import IO
 
 from PIL import Image
 
-from simclrseg.images.headers import Refused, peek
+from simclrseg.images.headers import Refused, TooManyPixels, peek
 from simclrseg.system.memory import give_back_freed
 
 MAX_PIXELS = 178_956_970
@@ -73,7 +73,9 @@ def check_size(width: int, height: int, limit: int, *, pixel: int = 1) -> None:
     if width < 1 or height < 1:
         raise Refused(f"it claims {width} x {height} pixels", "copy or download it again")
     if width * height > limit:
-        raise Refused(f"{width} x {height} = {width * height:,} pixels, more than the {limit:,} allowed: shrink it")
+        raise TooManyPixels(
+            f"{width} x {height} = {width * height:,} pixels, more than the {limit:,} allowed", "shrink it"
+        )
     if max(width, height) > MAX_SIDE:
         raise Refused(f"{width} x {height} pixels, and a side has {MAX_SIDE:,} at most", "cut it up")
     if (size := width * height * pixel) > limit * PIXEL:

@@ -21,6 +21,14 @@ def hides_all(picture: Image.Image) -> bool:
     return picture.mode in ALPHA and picture.getchannel("A").getextrema()[1] == 0
 
 
+def opacity_of(picture: Image.Image) -> NDArray[np.uint8] | None:
+    """(H, W) opacity of a loaded picture of 8 bits, up to 255; None where it is opaque everywhere."""
+    if not picture.has_transparency_data:
+        return None
+    alpha = (picture if picture.mode in ALPHA else picture.convert("RGBA")).getchannel("A")
+    return None if alpha.getextrema()[0] == 255 else np.asarray(alpha)
+
+
 def srgb_pixels(
     rows: Callable[[int, int], Image.Image], size: tuple[int, int], *, over_white: bool = True
 ) -> NDArray[np.uint8]:

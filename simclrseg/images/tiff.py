@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from simclrseg.images.bands import are_named, tagged_bands
+from simclrseg.images.bands import SENTINEL2, are_named, tagged_bands
 from simclrseg.images.geography import Geography, geography_of
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import LARGE, MAX_PIXELS, PIXEL, check_content, check_size, length_of
 from simclrseg.images.strips import cut, strips_of
+from simclrseg.metadata import RGB
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF; those with a plus are BigTIFFs."""
@@ -47,7 +48,8 @@ class Tiff:
     Attributes:
         bits: of a sample.
         floating: the samples are floating-point numbers.
-        is_photo: they are colours that viewers know, and transparency where the file says so.
+        is_photo: they are colours that viewers know, unless they have other names, and transparency where the file says
+            so.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -71,7 +73,16 @@ class Tiff:
         self.bits, self._kind = max(tags.get(_BITS, (1,))), tags.get(_FORMAT, (_UNSIGNED,))[0]
         self.floating = self._kind == _FLOATING
         colours = _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + self._has_alpha()
-        self.is_photo = self.bands <= colours and not (self.floating and self.bands > 1)
+        photo = self.bands <= colours and not (self.floating and self.bands > 1)
+        self.is_photo = photo and not self._names_other_bands()
+
+    def _names_other_bands(self) -> bool:
+        """Tell whether what the file stores as red, green and blue has names of others, or of these in another order.
+
+        GDAL stores any three bands of bytes so.
+        """
+        first = self.names[: len(RGB)] if self._tags.get(_PHOTOMETRIC) == _RGB else RGB
+        return first != RGB and not {*first}.isdisjoint({*RGB, *SENTINEL2.values()})
 
     def _has_alpha(self) -> bool:
         """Tell whether the last band is transparency, and not called otherwise, as a writer's default makes it."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from simclrseg.errors import UsageError, some
 from simclrseg.images.listing import IMAGE_SUFFIXES
@@ -35,6 +36,7 @@ def plan_outputs(
     endings: Mapping[str, str],
     output: str | None = None,
     *,
+    others: Mapping[str, str] = MappingProxyType({}),
     one: bool = True,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -49,6 +51,7 @@ def plan_outputs(
 
     Args:
         endings: of each output's file, such as ``{"mask": ".png"}``.
+        others: of all outputs that there are, of which a message names one.
         one: whether a single image was named, not a folder of one.
         overwrite: files that exist may be replaced; inputs never are.
         skip_existing: leave files that exist as they are and write the others.
@@ -71,7 +74,7 @@ def plan_outputs(
         shared = [image for image, other in zip(images, alike, strict=True) if other]
         log.info(f"{len(shared)} photos share a name but for the suffix, which their results keep too: {some(shared)}")
     if output is not None and names_a_file(output):
-        jobs = _to_one_file(images, endings, output, joins=in_one_file)
+        jobs = _to_one_file(images, endings, output, others, joins=in_one_file)
     else:
         if output is None and any(image.source is None for image in images):
             raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
@@ -89,7 +92,9 @@ def plan_outputs(
     return _leave_existing(jobs, overwrite=overwrite, skip=skip_existing)
 
 
-def _to_one_file(images: Sequence[InputImage], endings: Mapping[str, str], output: str, *, joins: bool) -> list[Job]:
+def _to_one_file(
+    images: Sequence[InputImage], endings: Mapping[str, str], output: str, others: Mapping[str, str], *, joins: bool
+) -> list[Job]:
     """The jobs where ``-o`` names a file; ``joins`` where one can hold what is made of all images."""
     suffix = Path(output).suffix.lower()
     endings = dict(_meant(kind, ending, suffix) for kind, ending in endings.items())
@@ -98,8 +103,8 @@ def _to_one_file(images: Sequence[InputImage], endings: Mapping[str, str], outpu
         raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
     ((kind, ending),) = endings.items()
     if suffix != ending:
-        others = [f", or pass --as {name}" for name in OUTPUTS if suffix in OUTPUTS[name].suffixes and name != kind]
-        remedy = f"name it {Path(output).with_suffix(ending)}{''.join(others[:1])}"
+        fitting = [f", or pass --as {name}" for name, other in others.items() if other == suffix and name != kind]
+        remedy = f"name it {Path(output).with_suffix(ending)}{''.join(fitting[:1])}"
         raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
     return [Job(image, {kind: Path(output)}) for image in images]
 

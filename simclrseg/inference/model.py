@@ -145,6 +145,9 @@ class LoadedModel:
             path = Path(image)
             return predictor.read(InputImage(path, Path(path.name)))
         bands, dtype = self.metadata.in_channels, self._model.dtype
+        if not isinstance(image, np.ndarray | Image.Image):
+            reason = f"an object of type {type(image).__name__} is no image"
+            raise UsageError(reason, f"pass its path, a PIL image or (H, W, {bands}) {dtype}", option="image")
         if not isinstance(image, np.ndarray):
             if not self.metadata.takes_photos:
                 reason = f"a PIL image has no bands but red, green and blue, and {self._model.path} takes {bands} of "

@@ -37,6 +37,7 @@ class Strip:
     probability: np.ndarray  # (h, W) of the foreground, or (C, h, W) of each class, float32 in [0, 1]
     mask: np.ndarray  # (h, W) uint8, class ids; the first where nothing is known
     blank: np.ndarray | None = None  # (h, W), True where the picture holds nothing
+    opacity: np.ndarray | None = None  # (h, W) uint8, of a picture that was laid over white
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Overlay(Output):
 
 
 class Cutout(Output):
-    """The picture, transparent where the mask is class 0, with soft edges."""
+    """The picture, transparent where the mask is class 0, with soft edges, and where it is itself."""
 
     in_colour = True
     bands = 4
@@ -156,24 +157,27 @@ class Cutout(Output):
         super().begin()
         self._images: list[tuple[int, np.ndarray]] = []  # parts of one that is in memory all the time
         self._likely = np.empty(self.subject.size, np.uint8)
-        self._blank: dict[int, np.ndarray] = {}  # by its first row, where pixels hold nothing
+        self._opacity: dict[int, np.ndarray] = {}  # parts of the picture's own, by their first row
 
     def add(self, strip: Strip) -> None:
         rows = slice(strip.top, strip.top + len(strip.mask))
         self._images.append((strip.top, strip.image))
         likely = (255 * _above(strip.probability, self.subject.threshold) + 0.5).astype(np.uint8)
         self._likely[rows] = np.where(strip.mask > 0, likely.clip(128), likely.clip(max=127))
+        if strip.opacity is not None:
+            self._opacity[strip.top] = strip.opacity
         if strip.blank is not None:
             self._likely[rows][strip.blank] = 0
-            self._blank[strip.top] = strip.blank
+            self._opacity[strip.top] = np.where(strip.blank, 0, 255 if strip.opacity is None else strip.opacity)
 
     def end(self) -> None:
         top = 0
         for rows in cut_out(self._rows, self._likely, self.subject.scale):
-            for start, blank in self._blank.items():  # the soft edge around it must not reach into it
-                first, last = max(top, start), min(top + len(rows), start + len(blank))
+            for start, opacity in self._opacity.items():
+                first, last = max(top, start), min(top + len(rows), start + len(opacity))
                 if first < last:
-                    rows[first - top : last - top, :, 3][blank[first - start : last - start]] = 0
+                    part = rows[first - top : last - top]
+                    part[:] = _thinned(part, opacity[first - start : last - start])
             self._png.write(rows)
             top += len(rows)
         super().end()
@@ -338,6 +342,14 @@ def _shape(where: np.ndarray) -> dict[str, object]:
         "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
         "segmentation": {"size": list(where.shape), "counts": encode_rle(where)},
     }
+
+
+def _thinned(shown: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Pixels (h, W, 4) of a picture that lies over white, in its own colours and with its own opacity (h, W) too."""
+    part = np.where(opacity, opacity, 255)[:, :, None] / np.float32(255)
+    colours = (shown[:, :, :3] - 255 * (1 - part)) / part
+    alpha = shown[:, :, 3] * (opacity / np.float32(255))
+    return np.asarray(np.dstack([colours, alpha]) + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def _above(probability: np.ndarray, threshold: float | None) -> np.ndarray:

@@ -266,9 +266,10 @@ class Predictor:
             of each file that is for all images.
         """
         image, blank, geography = picture.pixels, picture.blank, self._geography(job, picture)
+        opacity = picture.opacity
         if self.keep_orientation and picture.orientation != 1:  # whole, because rows become columns
             image = turn_back(image, picture.orientation)
-            blank = None if blank is None else turn_back(blank, picture.orientation)
+            blank, opacity = (None if one is None else turn_back(one, picture.orientation) for one in (blank, opacity))
             whole = np.concatenate([rows for _, rows in probabilities], axis=-2)
             maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
             probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])
@@ -304,7 +305,8 @@ class Predictor:
                     mask[empty] = 0
                     certain = certain[~empty]
                 sure += float(certain.sum(dtype=np.float64))
-                strip = Strip(top, image[rows], probability, mask, empty)
+                seen = None if opacity is None else opacity[rows]
+                strip = Strip(top, image[rows], probability, mask, empty, seen)
                 for output in outputs:
                     shown = replace(strip, image=viewable(strip.image, colours, limits)) if output.in_colour else strip
                     output.add(shown)

@@ -262,7 +262,10 @@ def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
     if problem["type"] == "value_error" and not knob.values.choices:
         return f"{name}: {_own_words(problem)}"
     hint = ""
-    if isinstance(value, str) and (close := get_close_matches(value, [str(c) for c in knob.values.choices], n=1)):
+    parts = value.split(",") if isinstance(value, str) and knob.values.many else []
+    if len(parts) > 1 and {part.strip() for part in parts} <= {*map(str, knob.values.choices)}:
+        hint = f"; give each its own {name}"
+    elif isinstance(value, str) and (close := get_close_matches(value, [str(c) for c in knob.values.choices], n=1)):
         hint = f"; did you mean {close[0]!r}?"
     elif problem["type"] == "string_type" and not isinstance(value, list | dict):
         hint = "; put it in quotes"

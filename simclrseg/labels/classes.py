@@ -9,15 +9,17 @@ A YAML (or JSON) mapping of names to colours, in the order of the class ids; col
 A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored. Where
 masks hold other numbers, each class has its own, as ``road: 100``, or ``100: road``; 255 is ignored if no class has it.
 
-Labelling tools leave a file with their masks, which needs no option: CVAT's ``labelmap.txt`` has lines such as
-``road:128,64,128::``, among which ``background`` is the first class wherever it stands; Roboflow's ``_classes.csv`` has
-a number and a name in each. The ``dataset.json`` of nnU-Net names numbers too, among them that of what is ignored.
+Such a file that lies with the masks as ``classes.yaml`` needs no option, nor do those of labelling tools: CVAT's
+``labelmap.txt`` has lines such as ``road:128,64,128::``, among which ``background`` is the first class wherever it
+stands; Roboflow's ``_classes.csv`` has a number and a name in each. The ``dataset.json`` of nnU-Net names numbers too,
+among them that of what is ignored.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -31,12 +33,14 @@ from simclrseg.metadata import IGNORE
 from simclrseg.system.content import BadContent, parse_yaml, read_json, read_yaml_text
 from simclrseg.system.identify import why_not_a_file
 
+log = logging.getLogger(__name__)
+
 Colour = tuple[int, int, int]
 IGNORE_NAME = "ignore"
 BINARY = ("background", "foreground")
-_TABLE, _LABEL_MAP, _NNUNET = "_classes.csv", "labelmap.txt", "dataset.json"
-OF_TOOLS = (_TABLE, _LABEL_MAP, _NNUNET)
-"""Files of classes that labelling tools leave with their masks."""
+_OWN, _TABLE, _LABEL_MAP, _NNUNET = "classes.yaml", "_classes.csv", "labelmap.txt", "dataset.json"
+CLASSES_FILES = (_OWN, _TABLE, _LABEL_MAP, _NNUNET)
+"""Files of classes that lie with masks: the user's own, and those that labelling tools leave."""
 _OF_TABLE = ["pixel value", "class"]
 _OF_NNUNET = "labelsTr"  # a folder
 _HEX = re.compile("#[0-9a-fA-F]{6}")
@@ -83,8 +87,14 @@ def numbered_classes(count: int) -> Classes:
     return Classes(BINARY if count == 2 else tuple(f"class_{index}" for index in range(count)))
 
 
-def classes_of_tool(file: Path) -> Classes | None:
-    """The classes of a file that a labelling tool left with its masks; None for one of another kind."""
+def classes_beside(file: Path) -> Classes | None:
+    """The classes of one of CLASSES_FILES that lies with masks; None for one of another kind."""
+    if file.name == _OWN:
+        try:
+            return read_classes(str(file))
+        except DataError as error:
+            log.warning(f"{error.reason}: it is left aside")
+            return None
     if file.name == _LABEL_MAP:
         text = _text_of(str(file))
         return None if _from_cvat(text) == text else read_classes(str(file))

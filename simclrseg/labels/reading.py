@@ -33,7 +33,7 @@ OF_NUMBERS = {*BINARIZING, "alpha"}
 UNKNOWN = MAX_CLASSES
 """What a number or a colour becomes that no class has."""
 BLACK = (0, 0, 0)
-_OF_TRAINING = re.compile("--(masks|classes-file)")
+_OF_TRAINING = re.compile("--(masks|classes-file)|^(add the others|give each class its number)")
 _AS_TRAINED = "save its masks as those are that the model was trained on"
 _COLOURFUL = 32  # levels between the channels of a grey picture
 

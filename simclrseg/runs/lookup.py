@@ -77,6 +77,10 @@ def find_run(root: Path, kind: Kind, name: str) -> Run:
         run = Run(root / other / name)
         if other != kind and run.holds(ENVIRONMENT):
             raise RunError(f"no such run {name!r} in {root / kind}, only {_a(other)} run", _remedy(kind, run))
+    if Path(name).is_file() and not name.endswith((".onnx", ".pt2")):
+        folder = Path(name).parent
+        held = f"name its folder, {folder}" if Run(folder).holds(ENVIRONMENT) else "name a run"
+        raise RunError(f"{name} is a file, and no run", held, path=name)
     known = [run.name for run in list_runs(root, kind)]
     hint = suggestion(name, known) if known else "there are no runs there yet; --runs names another folder"
     raise RunError(f"no such run {name!r} in {root / kind}", hint)

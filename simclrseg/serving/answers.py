@@ -6,6 +6,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from simclrseg.errors import ImageError, UsageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.decode import image_shape
@@ -78,6 +80,9 @@ def answer(predictor: Predictor, content: bytes, kind: str, *, name: str = "phot
             check_size(width, height, predictor.max_pixels)
         except Refused as error:
             raise TooLarge(error.reason, error.remedy) from error
+        except ImageError as error:
+            claims = isinstance(error.__cause__, Image.DecompressionBombError)
+            raise (TooLarge if claims else ImageError)(error.reason, error.remedy) from error
         image = InputImage(None, Path(name), sent=True)
         picture = predictor.read(image, content)
         if model.classifies:

@@ -46,6 +46,11 @@ EXAMPLE = "example"
 """The word for it among inputs."""
 
 
+def shipped_file(name: str | None, root: Path) -> Path | None:
+    """The file of the model in the package, where a name means it: a fine-tuned run of that name goes before."""
+    return PETS.file if name == PETS.name and not (root / "finetune" / PETS.name).exists() else None
+
+
 def photo_or(text: str) -> str:
     """The path of the photo where the word for it is given and no file has that name, else the text itself."""
     return str(PHOTO) if text == EXAMPLE and not os.path.lexists(text) else text

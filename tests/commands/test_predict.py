@@ -362,3 +362,33 @@ def test_the_command_ends_with_1_when_a_photo_failed(make_model, tmp_path, capsy
     result = json.loads(out)
     assert result["device"] == "CPU" and [len(result[key]) for key in ("done", "failed", "skipped")] == [1, 1, 0]
     assert "1 done, 1 failed, 0 skipped" in err and "bad.jpg: the file is empty" in err
+
+
+def test_a_photo_whose_labels_would_be_the_list_of_classes_is_refused(make_model, tmp_path):
+    save(tmp_path / "in" / "classes.jpg")
+    save(tmp_path / "in" / "a.jpg")
+    with pytest.raises(UsageError, match=r"labels of .*classes\.jpg would be written to .*, where the names of the cl"):
+        run(make_model(), [tmp_path / "in"], tmp_path / "out", outputs=["yolo"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_too_large_may_be_allowed(make_model, tmp_path):
+    file = save(tmp_path / "a.png")
+    config = {"input": {"inputs": [str(file)], "model": str(make_model()), "max_pixels": 1000}}
+    result = predict(
+        PredictConfig.model_validate(
+            {**config, "hardware": {"device": "cpu"}, "console": {"output": str(tmp_path / "out")}}
+        ),
+        on_file=lambda done, total: None,
+    )
+    assert result.failed[0]["reason"].endswith(
+        "more than the 1,000 allowed; shrink it, or allow more with --max-pixels"
+    )
+
+
+def test_a_cutout_of_a_cut_out_photo_hides_what_was_hidden(make_model, tmp_path):
+    alpha = np.full((30, 50), 255, np.uint8)
+    alpha[10:20, 30:40] = 0
+    Image.fromarray(np.dstack([np.full((30, 50, 3), 230, np.uint8), alpha])).save(tmp_path / "a.png")
+    run(make_model(), [tmp_path / "a.png"], tmp_path / "b.png", outputs=["cutout"])
+    np.testing.assert_array_equal(read(tmp_path / "b.png")[:, :, 3], alpha)

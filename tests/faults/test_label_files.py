@@ -18,7 +18,7 @@ from simclrseg.errors import DataError, ImageError, ModelFileError, UsageError, 
 from simclrseg.exporters.contents import read_program
 from simclrseg.images.stored_masks import read_mask, read_stored_mask
 from simclrseg.knobs.parsing import parse_config
-from simclrseg.labels.classes import classes_of_tool, read_classes
+from simclrseg.labels.classes import classes_beside, read_classes
 from simclrseg.models.weights import read_checkpoint
 from simclrseg.targets.knobs import LabelledData
 from tests.data.datasets.labels import photos, put, yolo
@@ -67,14 +67,14 @@ def test_a_table_of_classes_takes_numbers_up_to_253(tmp_path: Path, line: str) -
     file = tmp_path / "_classes.csv"
     file.write_text(f"Pixel Value, Class\n0, background\n{line}\n")
     with pytest.raises(DataError, match="write a number from 0 to 253 and a name"):
-        classes_of_tool(file)
+        classes_beside(file)
 
 
 def test_a_table_does_not_call_a_class_what_other_files_call_pixels_that_do_not_count(tmp_path: Path) -> None:
     file = tmp_path / "_classes.csv"
     file.write_text("Pixel Value, Class\n0, background\n1, cat\n2, ignore\n")
     with pytest.raises(DataError, match=r"names 2 'ignore', .* give it another name, or store 255 in these pixels"):
-        classes_of_tool(file)
+        classes_beside(file)
 
 
 @pytest.mark.parametrize("text", [f"a:{DIGITS},0,0::\n", "? a\n? ", "a: |\n", "a:"])

@@ -18,7 +18,7 @@ from PIL import Image
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.errors import DataError
-from simclrseg.labels.classes import classes_of_tool
+from simclrseg.labels.classes import classes_beside
 
 SECONDS = 5
 ODD = [float("inf"), float("nan"), -1, 0, 10**400, 10**18, 1e300, "20", True, None, [20], {"a": 1}, 20.5]
@@ -184,7 +184,7 @@ def test_a_list_that_cannot_be_read_is_one_line(tmp_path):
 def test_a_table_of_classes_with_any_number_is_one_line(tmp_path, number):
     (tmp_path / "_classes.csv").write_text(f"Pixel Value, Class\n0, background\n{number}, a\n")
     with pytest.raises(DataError, match=r"_classes\.csv has the line"):
-        classes_of_tool(tmp_path / "_classes.csv")
+        classes_beside(tmp_path / "_classes.csv")
 
 
 def test_healthy_labels_are_drawn(tmp_path):

@@ -141,3 +141,7 @@ def test_what_a_repository_may_be_called_is_what_huggingface_hub_says(name):
 def test_a_revision_does_not_lead_out_of_the_cache(revision):
     with pytest.raises(UsageError, match="no address"):
         parse_address(f"hf:o/r@{revision}")
+
+
+def test_nobody_is_told_to_make_weights_of_imagenet_by_simclr():
+    assert find("imagenet", encoder="resnet18").source().remedy == "name a file of such weights with --pretrained"

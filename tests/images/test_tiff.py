@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_shape, read_image, read_scene, stored_bands
@@ -133,3 +133,29 @@ def test_a_bigtiff_of_big_endian_numbers_is_not_called_damaged(tmp_path: Path, b
     for read in (read_image, read_scene, read_stored_mask):
         with pytest.raises(ImageError, match=r"a BigTIFF of big-endian numbers, .* save it as another TIFF, or as PNG"):
             read(file)
+
+
+@pytest.mark.parametrize(
+    ("names", "photo"),
+    [
+        ("B02 B03 B04", False),  # as GDAL stores three bands of bytes
+        ("nir red green", False),
+        ("B04 B03 B02", True),
+        ("first second third", True),
+        ("", True),
+    ],
+)
+def test_names_say_which_bands_are_stored_as_red_green_and_blue(names: str, photo: bool) -> None:
+    stored, file = picture(3, np.uint8), io.BytesIO()
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    items = (
+        f'<Item name="DESCRIPTION" sample="{at}" role="description">{one}</Item>'
+        for at, one in enumerate(names.split())
+    )
+    tags[42112] = f"<GDALMetadata>{''.join(items)}</GDALMetadata>"
+    Image.fromarray(stored).save(file, "TIFF", tiffinfo=tags)
+    assert stored_bands(file.getvalue()) == (None if photo else (3, 8))
+    if not photo:
+        read = read_scene(file.getvalue())
+        assert read.bands == (("blue", "green", "red") if names.startswith("B") else ("nir", "red", "green"))
+        np.testing.assert_array_equal(read.pixels, stored)

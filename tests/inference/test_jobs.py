@@ -7,9 +7,11 @@ import os
 import pytest
 
 from simclrseg.errors import DataError, ImageError, UsageError
+from simclrseg.inference import OUTPUTS
 from simclrseg.inference.inputs import find_images, names_one_image
 from simclrseg.inference.jobs import plan_outputs
 from simclrseg.inference.predictor import Predictor
+from tests.inference.test_outputs import BINARY
 from tests.no_files import REASONS, put_no_files
 
 
@@ -254,11 +256,14 @@ def test_one_file_cannot_take_several_masks(photos, inputs):
 
 @pytest.mark.parametrize(
     ("file", "remedy"),
-    [("mask.jpg", r"mask\.png$"), ("m.json", r"m\.png, or pass --as json$"), ("m.npy", r"m\.png, or pass --as probab")],
+    [("mask.jpg", r"mask\.png$"), ("m.json", r"m\.png, or pass --as json$"), ("m.npy", r"m\.png$")],
 )
-def test_a_mask_is_not_written_as_anything_else(photos, file, remedy):
+def test_a_mask_is_not_written_as_anything_else_and_nothing_is_advised_that_the_model_does_not_write(
+    photos, file, remedy
+):
+    of_two = {kind: made.ending(BINARY) for kind, made in OUTPUTS.items()}
     with pytest.raises(UsageError, match=rf"mask is written as PNG; name it {remedy}"):
-        plan(["photos/a.jpg"], file)
+        plan(["photos/a.jpg"], file, others=of_two)
 
 
 def test_a_file_in_the_way_of_the_output_folder_is_named(photos, tmp_path):

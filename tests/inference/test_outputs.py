@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.images.decode import read_picture
 from simclrseg.images.matting import cut_out
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.outputs import Strip, Subject, class_colours
@@ -220,3 +221,49 @@ def test_the_first_class_is_the_background_of_objects():
         assert (mask == 0).any() and b"background" not in content and b'"category_id": 0' not in content
     labels = {line.split()[0] for line in written("yolo", "three")[0].decode().splitlines()}
     assert labels == {"0", "1"} and OUTPUTS["yolo"].index(THREE) == ("classes.txt", "cat\ndog\n")
+
+
+def test_a_cutout_of_a_transparent_picture_has_its_own_colours_and_no_more_of_it_than_it_shows(tmp_path):
+    shown = np.zeros((40, 50, 4), np.uint8)
+    shown[:, :, :3], shown[:, :, 3] = (200, 100, 40), 255
+    shown[5:15, 5:15, 3], shown[20:30, 5:15, 3] = 0, 128
+    Image.fromarray(shown).save(tmp_path / "a.png")
+    Image.fromarray(shown.astype(np.uint16)[:, :, 0] * 257).save(tmp_path / "deep.png")
+    opened = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(opened.opacity, shown[:, :, 3])
+    assert read_picture(tmp_path / "deep.png").opacity is None
+    cut = np.asarray([255, 255, 255, 255, 0], np.uint8)[np.minimum(np.arange(50) // 10, 4)]
+    likely = np.repeat(cut[None] / np.float32(255), 40, axis=0)
+    file = io.BytesIO()
+    output = OUTPUTS["cutout"](file, Subject("a.png", (40, 50), BINARY, threshold=0.5))
+    for rows in (slice(0, 17), slice(17, 40)):
+        seen = opened.opacity[rows]
+        output.add(Strip(rows.start, opened.pixels[rows], likely[rows], to_mask(likely[rows], 0.5), None, seen))
+    output.end()
+    found = picture(file.getvalue())
+    np.testing.assert_array_equal(found[:, :30, 3], shown[:, :30, 3])  # the mask ends at 40
+    assert found[:, 45:, 3].max() == 0
+    assert np.abs(found[:, :30, :3].astype(int) - (200, 100, 40))[shown[:, :30, 3] > 0].max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "16"])
+def test_the_opacity_of_a_picture_is_upright_and_none_where_it_is_opaque_or_hidden(tmp_path, mode):
+    alpha = np.full((6, 9), 255, np.uint8)
+    alpha[0, 0], alpha[2:4, 3:6] = 0, 128 if mode != "P" else 0
+    colours = np.full((6, 9, 3), 90, np.uint8)
+    if mode == "16":
+        cv2.imwrite(str(tmp_path / "a.png"), np.dstack([colours, alpha]).astype(np.uint16) * 257)
+    else:
+        held = Image.fromarray(np.dstack([colours, alpha]))
+        options = {}
+        if mode == "P":
+            held, options = Image.fromarray(np.where(alpha, 1, 0).astype(np.uint8), "P"), {"transparency": 0}
+            held.putpalette([0, 0, 0, 90, 90, 90])
+        exif = Image.Exif()
+        exif[274] = 6
+        (held if mode == "P" else held.convert(mode)).save(tmp_path / "a.png", exif=exif, **options)
+    found = read_picture(tmp_path / "a.png").opacity
+    np.testing.assert_array_equal(found, alpha if mode == "16" else np.rot90(alpha, -1))
+    Image.fromarray(np.dstack([colours, alpha * 0])).save(tmp_path / "b.png")
+    Image.fromarray(np.dstack([colours, alpha * 0 + 255])).save(tmp_path / "c.png")
+    assert read_picture(tmp_path / "b.png").opacity is None and read_picture(tmp_path / "c.png").opacity is None

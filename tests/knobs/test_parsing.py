@@ -7,6 +7,7 @@ import yaml
 
 from simclrseg.config import CONFIGS
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.predict import PredictConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainTraining
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import OPTIMIZERS
@@ -209,3 +210,8 @@ def test_a_key_of_several_methods_is_that_of_the_chosen_one():
     tree = {"dataset": "shapes", "method": "reconstruction", "cut_share": 0.3, "epochs": 3}
     config = parse_config(PretrainConfig, tree)
     assert (config.reconstruction.cut_share, config.training.epochs, config.data.dataset) == (0.3, 3, ["shapes"])
+
+
+def test_several_items_of_a_list_in_one_word_are_asked_for_one_by_one():
+    with pytest.raises(UsageError, match=r"'mask,overlay': must be a list, .*; give each its own --as$"):
+        parse_config(PredictConfig, {}, given={("console", "outputs"): ["mask,overlay"]})

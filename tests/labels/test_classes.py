@@ -8,7 +8,7 @@ import os
 import pytest
 
 from simclrseg.errors import DataError
-from simclrseg.labels.classes import classes_of_tool, read_classes
+from simclrseg.labels.classes import classes_beside, read_classes
 
 
 def write(folder, text):
@@ -59,9 +59,9 @@ def test_classes_have_the_numbers_that_they_have_in_masks(tmp_path, text):
 def test_the_classes_of_nnunet_are_read_and_what_it_ignores_is_no_class(tmp_path, labels, numbers):
     file = tmp_path / "dataset.json"
     file.write_text(json.dumps({"channel_names": {"0": "R"}, "labels": labels}))
-    assert classes_of_tool(file) is None  # of something else
+    assert classes_beside(file) is None  # of something else
     (tmp_path / "labelsTr").mkdir()
-    classes = classes_of_tool(file)
+    classes = classes_beside(file)
     assert classes.names == ("background", "cat", "dog")
     assert classes.numbered is (numbers is not None) and (numbers is None or classes.numbers == numbers)
 
@@ -82,7 +82,7 @@ def test_labels_of_another_kind_are_no_classes(tmp_path, labels):
     (tmp_path / "labelsTr").mkdir()
     file = tmp_path / "dataset.json"
     file.write_text(json.dumps({"modality": "RGB", "labels": labels}))
-    assert classes_of_tool(file) is None
+    assert classes_beside(file) is None
 
 
 def test_names_that_are_numbers_have_the_colours_that_they_are_given(tmp_path):

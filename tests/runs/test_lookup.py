@@ -122,3 +122,12 @@ def test_a_report_names_the_run_that_was_scored(tmp_path):
 
 def test_an_unknown_name_is_left_to_the_caller(tmp_path):
     assert find_pretraining(tmp_path, "pets") is None
+
+
+def test_a_file_is_no_run_and_its_folder_is_named_where_that_is_one(tmp_path):
+    run = finished(tmp_path, "pets", holding="model.safetensors")
+    with pytest.raises(RunError, match=rf"is a file, and no run: name its folder, {run.folder}$"):
+        find_run(tmp_path, "finetune", str(run.folder / "model.safetensors"))
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(RunError, match=r"a\.jpg is a file, and no run: name a run$"):
+        find_run(tmp_path, "finetune", str(tmp_path / "a.jpg"))

@@ -188,3 +188,62 @@ def test_a_models_own_set_is_told_by_its_place_wherever_its_run_was_begun(tmp_pa
         images_of_file(here / "model.onnx", model, str(set_of_photos))
     own = images_of_file(run / "model.onnx", model, str(set_of_photos))
     assert (own.dataset.mask(0)[INSIDE] == 1).all()
+
+
+def permuted(folder: Path, file: str, text: str) -> Path:
+    """Masks of 1 and 2 in two halves, and a file that names them."""
+    photos(folder / "images", "a.png", "b.png")
+    for name in "ab":
+        mask = np.zeros((40, 60), np.uint8)
+        mask[10:20], mask[20:] = 1, 2
+        write(folder / "masks" / f"{name}.png", mask)
+    put(folder / file, text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("classes.yaml", "[background, dog, cat]"),
+        ("masks/_classes.csv", "Pixel Value, Class\n0, background\n1, dog\n2, cat\n"),
+    ],
+)
+@pytest.mark.parametrize("own", [{}, {"classes_file": '{"background": null, "cat": null, "dog": null}'}])
+def test_a_folder_that_names_its_classes_is_scored_by_their_names_whatever_named_the_models(tmp_path, file, text, own):
+    dataset = opened(permuted(tmp_path, file, text), model_of("background", "cat", "dog"), **own).dataset
+    assert dataset.classes == ("background", "cat", "dog")
+    assert dataset.mask(0)[:, 0].tolist() == [0] * 10 + [2] * 10 + [1] * 20
+
+
+def test_of_two_classes_that_a_folder_names_the_other_way_round_the_models_is_the_foreground(tmp_path):
+    photos(tmp_path / "images", "a.png", "b.png")
+    for name in "ab":
+        write(tmp_path / "masks" / f"{name}.png", (OBJECT == 0).astype(np.uint8))
+    put(tmp_path / "classes.yaml", "[pet, background]")
+    dataset = opened(tmp_path, model_of("background", "pet")).dataset
+    assert (dataset.mask(0) == OBJECT // 255).all()
+
+
+def test_a_folder_with_other_names_is_read_as_the_models_own_and_says_so(tmp_path, caplog):
+    permuted(tmp_path, "classes.yaml", "[background, spaniel, tabby]")
+    model, own = (
+        model_of("background", "cat", "dog"),
+        {"classes_file": '{"background": null, "cat": null, "dog": null}'},
+    )
+    assert opened(tmp_path, model, **own).dataset.mask(0)[0::39, 0].tolist() == [0, 2]
+    assert (
+        "classes.yaml names the classes background, spaniel, tabby, and the model background, cat, dog" in caplog.text
+    )
+    with pytest.raises(DataError, match="has the classes background, spaniel, tabby, but the model was trained for"):
+        opened(tmp_path, model)
+
+
+def test_a_model_whose_classes_have_numbers_for_names_reads_those_of_others_by_number(tmp_path):
+    permuted(tmp_path, "classes.yaml", "[background, dog, cat]")
+    assert opened(tmp_path, model_of("class_0", "class_1", "class_2")).dataset.mask(0)[0::39, 0].tolist() == [0, 2]
+
+
+def test_a_class_too_many_is_no_matter_of_adding_it(tmp_path):
+    permuted(tmp_path, "images/x.txt", "")
+    with pytest.raises(DataError, match=r"has values 2 but there are 2 classes, ids 0 to 1: correct the mask \(255"):
+        opened(tmp_path, model_of("a", "b"), classes_file="{a: null, b: null}")

@@ -16,9 +16,10 @@ from simclrseg.commands.model import find_model
 from simclrseg.commands.pull import pull
 from simclrseg.config.pull import PullConfig
 from simclrseg.errors import RunError, UsageError
+from simclrseg.evaluation.scored import model_run
 from simclrseg.inference.session import open_model
 from simclrseg.knobs.parsing import parse_config
-from simclrseg.weights.shipped import EXAMPLE, PETS, PHOTO
+from simclrseg.weights.shipped import EXAMPLE, PETS, PHOTO, shipped_file
 
 MEGABYTES = 6
 
@@ -119,3 +120,18 @@ def test_cats_and_dogs_that_it_has_not_seen_are_cut_out_well(real_data, tmp_path
         found.append((model.predict(pets / "images" / f"{name}.jpg").mask > 0, truth))
     masks, truths = (np.concatenate([one[part].ravel() for one in found]) for part in (0, 1))
     assert iou(masks, truths) > 0.85
+
+
+def test_it_is_scored_by_its_name_and_exported_by_none(tmp_path):
+    assert shipped_file(PETS.name, tmp_path) == PETS.file and shipped_file("pets", tmp_path) is None
+    with pytest.raises(RunError, match=r"pets-small is a file that comes with simclrseg, and no run: `simclrseg pull`"):
+        model_run(tmp_path, PETS.name)
+    (tmp_path / "finetune" / PETS.name).mkdir(parents=True)
+    assert shipped_file(PETS.name, tmp_path) is None
+
+
+def test_what_is_no_image_is_named_by_its_type():
+    model = simclrseg.load_model(PETS.name)
+    for one in (b"", None, [1]):
+        with pytest.raises(UsageError, match=rf"of type {type(one).__name__} is no image: pass its path, a PIL image"):
+            model.predict(one)

@@ -29,7 +29,7 @@ from simclrseg.images.bands import BANDS_FILE, REFLECTANCE, are_named, bands_bes
 from simclrseg.images.decode import floating_ranges, named_bands, stored_bands
 from simclrseg.images.depth import Range, coarse_bands, common_range, in_words
 from simclrseg.images.listing import count_suffixes, is_image, list_files, tell_unread, unread_photos, why_unread
-from simclrseg.labels.classes import OF_TOOLS, Classes, classes_of_tool
+from simclrseg.labels.classes import BINARY, CLASSES_FILES, Classes, classes_beside
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.looking import look_at, sample
 from simclrseg.labels.masks import mask_details
@@ -62,9 +62,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         raise DataError(f"{root}: photos that have masks cannot be read: {tell_unread(unread)}", path=root)
     images = layout.images
     around_root = any(image.parent == root for image in images)
-    named = options.classes is not None or bool(layout.parts) or not (layout.masks and options.masks)
-    tables = [file for file in listing.files if file.name in OF_TOOLS and not named]
-    known = {file: found for file in tables if (found := classes_of_tool(file)) is not None}
+    known = {} if layout.parts or not (layout.masks and options.masks) else _classes_files(listing.files, options)
     lists = find_lists(root, [*listing.files, *listing.left_out])
     told = {*known, *lists.files, *unread}
     others = _kinds(file for file in listing.files if (around_root or file.parent != root) and file not in told)
@@ -95,7 +93,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     tell_pages(images, "photos", summary)
     with_masks = bool(layout.masks)
     if with_masks and options.masks:
-        details |= _masks(layout, replace(options, classes=options.classes or _only(known)), summary)
+        details |= _masks(layout, replace(options, classes=_classes(known, options)), summary)
         for split in [split for split, part in official.items() if not any(layout.masks[index] for index in part)]:
             summary.append(
                 f"{split}: none of its {len(official.pop(split)):,} photos has a mask, so that it is no part"
@@ -140,16 +138,37 @@ def _lies_in(path: Path, folder: str) -> bool:
     return folder.casefold() in (part.casefold() for part in path.parts[:-1])
 
 
-def _only(tables: Mapping[Path, Classes]) -> Classes | None:
-    """The classes that all tables name; a DataError names two that differ."""
+def _classes_files(files: Sequence[Path], options: DatasetOptions) -> dict[Path, Classes]:
+    """The files of classes that lie with masks, where no user names others, and no model has numbers for names."""
+    unasked = options.classes is None or (options.of_model and not options.settled)
+    unasked = unasked and not (options.of_model and options.class_count)
+    tables = [file for file in files if file.name in CLASSES_FILES and unasked]
+    return {file: found for file in tables if (found := classes_beside(file)) is not None}
+
+
+def _classes(tables: Mapping[Path, Classes], options: DatasetOptions) -> Classes | None:
+    """The classes that all files with masks name, else those that a user or a model does.
+
+    Where a model's are others, it reads the masks by its own.
+
+    Raises:
+        DataError: if two files differ.
+    """
     first, *others = tables or (None,)
     if first is None:
-        return None
+        return options.classes
     if other := next((file for file in others if tables[file] != tables[first]), None):
         raise DataError(
             f"{first} and {other} name different classes", "pass the right ones as --classes-file", path=other
         )
-    return tables[first]
+    found, own = tables[first], options.classes
+    if own is not None and not {*own.names, BINARY[0]} >= {*found.names}:
+        log.warning(
+            f"{first} names the classes {some(found.names)}, and the model {some(own.names)}: its masks are read as "
+            "those are that it was trained on"
+        )
+        return own
+    return found
 
 
 def _unread_of(files: Sequence[Path]) -> set[Path]:

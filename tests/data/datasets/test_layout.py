@@ -15,7 +15,7 @@ from simclrseg.data.split_file import split_json
 from simclrseg.data.split_file import test_hash as hash_of_test
 from simclrseg.data.splits import make_split
 from simclrseg.errors import DataError
-from simclrseg.labels.classes import numbered_classes
+from simclrseg.labels.classes import numbered_classes, read_classes
 from tests.folders import write
 
 PHOTO = np.full((4, 6, 3), 90, np.uint8)
@@ -492,6 +492,21 @@ def test_masks_that_cvat_exports_have_the_colours_and_names_of_its_classes(tmp_p
 def test_a_label_map_of_something_else_says_nothing_of_masks(tmp_path):
     with pytest.raises(DataError, match=r"is an RGB mask .*: give the colours of the classes in a --classes-file"):
         image_folder(cvat_masks(tmp_path, label_map="0 pet\n1 cat\n"), DatasetOptions())
+
+
+def test_a_file_of_classes_with_the_masks_needs_no_option(tmp_path, caplog):
+    cvat_masks(tmp_path)
+    (tmp_path / "labelmap.txt").rename(tmp_path / "classes.yaml")
+    (tmp_path / "classes.yaml").write_text("background: [0, 0, 0]\npet: [128, 0, 0]\n")
+    assert image_folder(tmp_path, DatasetOptions()).classes == ("background", "pet")
+    assert (
+        image_folder(tmp_path, DatasetOptions(classes=read_classes('{a: "#000000", b: "#800000"}'))).classes[1] == "b"
+    )
+    (tmp_path / "classes.yaml").write_text("nc: 2\nnames: [pet, cat]\n")
+    with pytest.raises(DataError, match="is an RGB mask"):
+        image_folder(tmp_path, DatasetOptions())
+    assert "classes.yaml gives" in caplog.text or "classes.yaml: the colour of 'names'" in caplog.text
+    assert caplog.text.rstrip().endswith("it is left aside")
 
 
 def test_a_table_of_something_else_says_nothing_of_masks(tmp_path):

@@ -24,7 +24,7 @@ from simclrseg.config import CONFIGS
 from simclrseg.config.files import PRESETS
 from simclrseg.data.normalization import read_normalization
 from simclrseg.knobs.knob import Knob, knobs_of
-from simclrseg.labels.classes import classes_of_tool, read_classes
+from simclrseg.labels.classes import classes_beside, read_classes
 from simclrseg.metadata import ModelMetadata
 from tests.faults.fuzz.harness import Source
 from tests.faults.fuzz.mutations import NUMBERS, WORDS, bytes_of, json_of, text_of, yaml_of
@@ -88,7 +88,7 @@ def classes(folder: Path) -> Source:
         return file
 
     def read(given: Path | str) -> None:
-        found = classes_of_tool(table) if given == table else read_classes(str(given))
+        found = classes_beside(table) if given == table else read_classes(str(given))
         if found is not None:
             assert 2 <= len(found.names) <= 254 and len(set(found.names)) == len(found.names)
             assert len(found.colours) in (0, len(found.names))
