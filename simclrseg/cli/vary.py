@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -24,9 +24,10 @@ from simclrseg.config.smaller import command_line
 from simclrseg.errors import GateError, Interrupted, RunError, TrainingError, UsageError
 from simclrseg.knobs.knob import command_of, knobs_of
 from simclrseg.knobs.parsing import config_of_run
-from simclrseg.runs.names import ENVIRONMENT, LONGEST_NAME, dataset_label
+from simclrseg.runs.names import ENVIRONMENT, LONGEST_NAME, TEST_FILE
 from simclrseg.runs.run import Run
 from simclrseg.scores.wording import duration
+from simclrseg.system.content import read_json
 from simclrseg.system.signals import INTERRUPTED
 from simclrseg.training.knobs import RESUMABLE, differing, values_by_key
 
@@ -96,12 +97,16 @@ class Variant:
         return [*command_line(config), *(["--overwrite"] if run.folder.exists() else [])]
 
     def row(self) -> dict[str, Any]:
-        """What its run found: its values, the figures of its last epoch, and its time."""
+        """What its run found: its values, its test scores, else the figures of its last epoch, and its time."""
         folder = self.run.folder
         last = read_table(folder / "metrics.csv")[-1]
         seconds = sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
         figures = {name: int(text) if text.isdecimal() else float(text) for name, text in last.items() if text}
         found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in figures.items()}
+        if (folder / TEST_FILE).exists():
+            scores = read_json(folder / TEST_FILE)
+            at = next((scores[name] for name in ("original", "training") if name in scores), scores)
+            found = {"epoch": figures["epoch"], **{f"test {name}": value for name, value in at["metrics"].items()}}
         return {"name": self.run.name, **self.values, **found, "time": duration(seconds)}
 
 
@@ -206,7 +211,7 @@ def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[st
         chosen = dict(zip(order, combination, strict=True))
         chosen = {key: chosen[key] for key in values}
         config: Any = config_from(model, words, [f"{key}={value}" for key, value in chosen.items()])
-        parts = [_base(config), *(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items())]
+        parts = [_base(config, chosen), *(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items())]
         name = "-".join(parts)
         if name in configs:
             raise _wrong(f"--vary: two runs would be called {name}", "give their files other names")
@@ -222,13 +227,16 @@ def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[st
         yield Variant(config.model_copy(update={"run": run}), chosen)
 
 
-def _base(config: Any) -> str:
-    """What the names of all runs begin with."""
+def _base(config: Any, varied: Iterable[str]) -> str:
+    """What the names of all runs begin with, without what varies."""
     if config.run.name:
         return str(config.run.name)
     if command_of(type(config)) == "pretrain":
         return str(config.run_name)
-    return f"{dataset_label(config.data.name)}-{dataset_label(config.model.pretrained)}"
+    fields, names = type(config.data).model_fields, {key.rpartition(".")[2] for key in varied} - {"dataset"}
+    usual = {name: fields[name].get_default(call_default_factory=True) for name in names & fields.keys()}
+    plain = config.model_copy(update={"data": config.data.model_copy(update=usual)})
+    return str(plain.run_name(config.model.pretrained))
 
 
 def _plain(value: str) -> str:

@@ -25,7 +25,7 @@ from simclrseg.images.framing import Framing
 from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
-from simclrseg.runs.names import MODEL_FILE, ONNX_FILE, dataset_label
+from simclrseg.runs.names import MODEL_FILE, ONNX_FILE, TEST_FILE
 from simclrseg.runs.run import Run, runs_option
 from simclrseg.scores.doubts import doubts
 from simclrseg.scores.reading import readable_images
@@ -36,11 +36,12 @@ from simclrseg.targets.base import Scoring, Target
 from simclrseg.targets.learner import predictor
 from simclrseg.targets.unlabelled import ConfidenceWarning
 from simclrseg.training.dry_run import DryRun
+from simclrseg.training.folder import is_prolonged
 from simclrseg.training.forecast import in_words
 from simclrseg.training.session import Session
 from simclrseg.training.train import Trainer
 from simclrseg.weights.card import CARD, card_text
-from simclrseg.weights.find import LOAD_REPORT, PRETRAINED_FILE, Pretrained, recorded_file
+from simclrseg.weights.find import LOAD_REPORT, PRETRAINED_FILE, recorded_file
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         learning_rate=config.training.peak_rate,
         suggestion=suggested(prepared.requested.of_length(config.training.total_epochs), session.machine.device.type),
         scales=prepared.scales,
-        trained=resumed is not None and resumed.holds(MODEL_FILE),
+        trained=resumed is not None and resumed.holds(MODEL_FILE) and not is_prolonged(resumed),
     )
     if config.run.dry_run:
         return trainer.rehearse(files=2)  # with model.onnx
@@ -105,12 +106,14 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         callbacks.append(ConfidenceWarning(from_epoch=grown))
     labelled = [*split.train, *split.validation, *split.test]
     with trainer.open(
-        name=run_name(config, prepared.pretrained),
+        name=config.run_name(prepared.pretrained.label),
         images=[dataset.keys[index] for index in labelled] + others,
         truth=target.truth_hash,
         fingerprint=fingerprint([(dataset, labelled), *([prepared.unlabelled] if prepared.unlabelled else [])]),
         loss=prepared.loss,
         encoder=metadata.encoder,
+        decoder=metadata.decoder,
+        encoder_lr_factor=config.training.encoder_lr_factor,
         test_hash=metadata.test_hash,
         **{PRETRAINED_FILE: recorded_file(prepared.pretrained, resumed)},
     ) as run:
@@ -181,7 +184,7 @@ def score_and_export(
     facts = {"metrics": scores.headline, "without_learning": free, "doubts": (*metadata.doubts, *own)}
     metadata = metadata.model_copy(update=facts)
     save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)
-    write_json(run.folder / "test.json", found)
+    write_json(run.folder / TEST_FILE, found)
     write_text(run.folder / CARD, card_of_run(run, target, metadata, rows))
     target.draw_test(run.folder, predict, scores)
     return found, export_run(run, target, model, metadata)
@@ -230,12 +233,3 @@ def export_run(run: Run, target: Target[Any, Any], model: nn.Module, metadata: M
         failure.__cause__ = error
         return failure
     return None
-
-
-def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
-    """``<dataset>-<pretrained>``, and ``-r0.5`` or ``-n100`` for a part of the images, ``-fold1of5`` for a fold."""
-    name = f"{dataset_label(config.data.name)}-{dataset_label(pretrained.label)}"
-    share = "" if config.data.data_ratio == 1 else f"-r{config.data.data_ratio:g}"
-    share += "" if config.data.max_images is None else f"-n{config.data.max_images}"
-    share += "-unlabelled" if config.data.unlabelled else ""
-    return name + share + (f"-fold{config.data.fold.replace('/', 'of')}" if config.data.fold else "")

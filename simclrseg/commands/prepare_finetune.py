@@ -29,6 +29,7 @@ from simclrseg.models.weights import load_backbone
 from simclrseg.runs.names import RESERVED
 from simclrseg.runs.run import Run, source_commit
 from simclrseg.system import distributed
+from simclrseg.system.threads import map_in_threads
 from simclrseg.targets.base import Target, target_class
 from simclrseg.targets.learner import Learner
 from simclrseg.targets.unlabelled import open_unlabelled
@@ -99,12 +100,14 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         log.warning(doubt)
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
     requested, config = config, resolved(config, target.epoch_length, pretrained, resumed)
-    if pretrained.label == "none" and resumed is None and len(split.train) < FEW and is_photos(dataset):
+    if pretrained.from_scratch and resumed is None and len(split.train) < FEW and is_photos(dataset):
         log.info(
             f"{len(split.train)} photos teach little from random weights; of everyday things start with --pretrained "
             "imagenet or dinov2"
         )
     loss = target.loss_name
+    if config.data.strict:
+        check_readable(dataset, split.test, threads=machine.workers)
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)
     backbone, stem, loaded = starting_encoder(config, target, encoder, pretrained)
@@ -151,13 +154,22 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     )
 
 
+def check_readable(dataset: Dataset, indices: Sequence[int], *, threads: int) -> None:
+    """Read images that training does not, to stop at one that cannot be read before it has taken its time."""
+
+    def check(index: int) -> None:
+        dataset.image(index)
+
+    distributed.from_main(lambda: map_in_threads(check, indices, threads=threads, telling="test photos"))
+
+
 def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resumed: Run | None) -> FinetuneConfig:
     """The configuration with what its batch and ``auto`` become for so many training images, and say so."""
     asked = config.training
     training = asked.resolved(
         images,
         processes=distributed.world_size(),
-        pretrained=pretrained.label != "none",
+        pretrained=not pretrained.from_scratch,
         unlabelled=bool(config.data.unlabelled),
         begun=None if resumed is None else resumed.environment,
     )

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from simclrseg.knobs.sections import Console, Section, as_written, check_meaning, composed
 from simclrseg.knobs.values import BackboneName, Common, StartName
+from simclrseg.runs.names import dataset_label
 from simclrseg.targets import TARGETS
 from simclrseg.targets.knobs import ConsistencyKnobs, LabelledData, TargetKnobs
 from simclrseg.training.knobs import FinetuneTraining, TrainingConfig, TrainingHardware, TrainingRun
@@ -59,6 +60,14 @@ class _FinetuneConfig(TrainingConfig):
         """The knobs of the target that was chosen."""
         knobs: TargetKnobs = getattr(self, self.model.task)
         return knobs
+
+    def run_name(self, start: str) -> str:
+        """The name of a run: ``<dataset>-<start>``, ``-r0.5`` or ``-n100`` for a part of the images, and so on."""
+        data, name = self.data, f"{dataset_label(self.data.name)}-{dataset_label(start)}"
+        name += "" if data.data_ratio == 1 else f"-r{data.data_ratio:g}"
+        name += "" if data.max_images is None else f"-n{data.max_images}"
+        name += "-unlabelled" if data.unlabelled else ""
+        return name + (f"-fold{data.fold.replace('/', 'of')}" if data.fold else "")
 
     @model_validator(mode="after")
     def _the_images_are_opened_for_the_target(self, info: ValidationInfo) -> Self:

@@ -81,14 +81,16 @@ def adamw(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) ->
 
 
 class _SGD(torch.optim.SGD):
-    """torch's, whose fused kernel fails where parameters of a group join after others: they begin at momentum 0."""
+    """torch's, with a momentum that begins at 0.
+
+    The fused kernel fails where parameters of a group join after others, and where the first step is skipped, as of an
+    infinite gradient under fp16, it leaves the momentum to what the memory held.
+    """
 
     def step(self) -> None:  # type: ignore[override]  # nobody gives a closure
         for group in self.param_groups:
-            learning = [parameter for parameter in group["params"] if parameter.grad is not None]
-            new = [parameter for parameter in learning if self.state[parameter].get("momentum_buffer") is None]
-            if len(new) < len(learning):
-                for parameter in new:
+            for parameter in group["params"]:
+                if parameter.grad is not None and self.state[parameter].get("momentum_buffer") is None:
                     self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         super().step()
 

@@ -16,6 +16,8 @@ BACKBONE_FILE = "backbone.safetensors"
 MODEL_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
 """File names of the models of a run."""
+TEST_FILE = "test.json"
+"""What a fine-tuned run's model scored on its test images."""
 PICKLES = (".ckpt", ".pth", ".pt", ".bin", ".pth.tar")
 WEIGHTS = (".safetensors", *PICKLES)
 """How the names of weights files end: those of torch.save, and all."""

@@ -76,13 +76,19 @@ class MicroBatching:
         check_last_batch(self.task, self.batches)
 
     def choose(self, recorded: Mapping[str, Any]) -> int:
-        """Images of this process in memory at once, at most its share of a batch; a resumed run has those recorded."""
+        """Images of this process in memory at once, at most its share of a batch; a resumed run has those recorded.
+
+        By another number of processes it has as many together, as far as they fit: batch norm sees them all.
+        """
         processes = distributed.world_size()
-        asked = self.session.config.training.micro_batch
-        if asked == "auto" and recorded.get("processes") == processes:
-            asked = recorded.get("micro_batch", "auto")
+        asked, before = self.session.config.training.micro_batch, recorded.get("processes")
+        known = recorded.get("micro_batch") if asked == "auto" else None
+        if known is not None and before == processes:
+            asked = known
         if asked == "auto":
             asked = -distributed.largest(-self.fitting())  # the same for all processes
+            if known is not None and before is not None:
+                asked = min(asked, max(1, known * before // processes))
         micro_batch: int = min(self.own, -(-asked // self.task.neighbours) * self.task.neighbours)
         if micro_batch < self.least:
             all_of_them = processes * micro_batch >= len(self.batches.samples)

@@ -8,7 +8,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +76,15 @@ def resumed_run(kind: Kind, config: Config) -> tuple[Run | None, Config]:
         )
     if not run.started:
         raise RunError(f"run {run.name!r} has no checkpoint", start_anew(run))
+    batch, processes = run.environment.get("batch_size", 0), distributed.world_size()
+    if batch % processes:
+        fitting = max(number for number in range(1, processes) if batch % number == 0)
+        raise UsageError(
+            f"--resume {run.name}: its batches of {batch} cannot be shared out over {processes} processes",
+            f"take --devices {fitting}",
+            option="devices",
+            value=processes,
+        )
     changed = [key for key in differing(stored, config) if not (longer and key == "training.epochs")]
     if changed:
         raise UsageError(
@@ -119,7 +128,7 @@ def open_run(
     truth: str = "",
     fingerprint: str = "",
     **facts: Any,
-) -> Iterator[Run]:
+) -> Iterator[tuple[Run, Mapping[str, Any]]]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
 
     A new run that fails before its first checkpoint leaves no folder behind. Of several processes the first does all
@@ -134,11 +143,12 @@ def open_run(
         facts: what was resolved from ``auto`` and is worth keeping.
     """
     digest = hash_of_names(images)
+    began: Mapping[str, Any]
     if not distributed.is_main():
-        theirs = Run(distributed.from_main(Path))
+        folder, began = distributed.from_main(lambda: (Path(), {}))
         if config.run.resume is not None:
-            _take_up_threads(theirs)
-        yield theirs
+            _take_up_threads(began)
+        yield Run(folder), began
         return
     run = resumed or claim(Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite)
     began = run.environment
@@ -162,7 +172,7 @@ def open_run(
     command = without_secrets(shlex.join(["simclrseg", *sys.argv[1:]]))
     with lock(run), discarded_unless_started(run), log_file.kept(run.folder, command):
         if resumed is not None:
-            _take_up_threads(run)
+            _take_up_threads(began)
             _record_prolonging(run, config)
         else:
             write_text(run.folder / "config.yaml", dump_config(config))
@@ -188,8 +198,8 @@ def open_run(
             **facts,
         )
         log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
-        distributed.from_main(lambda: run.folder)
-        yield run
+        distributed.from_main(lambda: (run.folder, began))
+        yield run, began
 
 
 def _check_content(run: Run, before: str, now: str) -> None:
@@ -223,6 +233,11 @@ def _record_prolonging(run: Run, config: TrainingConfig) -> None:
         write_text(run.folder / "config.yaml", dump_config(config))  # last: without a new schedule it would be wrong
 
 
+def is_prolonged(run: Run) -> bool:
+    """Whether a run that goes on has got more epochs, or gets them now, of which some may be left."""
+    return run.finished is not None or PROLONGED in run.environment
+
+
 def first_step(run: Run, step: int) -> int:
     """The step from which the schedule runs: 0, or where the run got more epochs.
 
@@ -240,7 +255,7 @@ def first_step(run: Run, step: int) -> int:
     return int(past[-1]["from_step"])
 
 
-def _take_up_threads(run: Run) -> None:
-    """Compute with as many threads as a resumed run began with: sums depend on how they are split."""
-    if run.environment.get("processes") == distributed.world_size():
-        torch.set_num_threads(run.environment.get("threads", torch.get_num_threads()))
+def _take_up_threads(began: Mapping[str, Any]) -> None:
+    """Compute with as many threads as a resumed run did, by its facts: sums depend on how they are split."""
+    if began.get("processes") == distributed.world_size():
+        torch.set_num_threads(began.get("threads", torch.get_num_threads()))

@@ -38,7 +38,7 @@ RESUMABLE = {
     "console.runs",
     "training.micro_batch",  # without batch norm the gradient is the same; with it a run out of memory has to go on
 }
-"""What may differ where a run goes on: nothing that changes its result but rounding."""
+"""What may differ where a run goes on: nothing that changes its result but rounding, and by batch norm the last."""
 
 
 def steps_of_epoch(images: int, batch_size: int) -> int:
@@ -302,11 +302,12 @@ def values_by_key(config: TrainingConfig) -> dict[str, Any]:
 
 
 def recipe(config: TrainingConfig) -> dict[str, Any]:
-    """What the result of a training depends on, by key."""
-    return {key: value for key, value in values_by_key(config).items() if key not in RESUMABLE}
+    """What the result of a training depends on, by key; batch norm sees micro-batches."""
+    values = values_by_key(config)
+    return {key: value for key, value in values.items() if key not in RESUMABLE or key == "training.micro_batch"}
 
 
 def differing(one: TrainingConfig, other: TrainingConfig) -> list[str]:
     """The keys that make two trainings different ones."""
-    others = recipe(other)
-    return [key for key, value in recipe(one).items() if value != others[key]]
+    others = values_by_key(other)
+    return [key for key, value in values_by_key(one).items() if key not in RESUMABLE and value != others[key]]

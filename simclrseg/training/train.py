@@ -92,11 +92,12 @@ class Trainer:
             machine=session.machine,
             images=images,
             learning_rate=self.learning_rate,
+            warmup_epochs=self.training.warmup,
             epochs=self.training.total_epochs,
             batch_size=self.training.batch_size,
             **facts,
-        ) as self.run:
-            self.micro_batch = self.batching.choose(self.run.environment)
+        ) as (self.run, began):
+            self.micro_batch = self.batching.choose(began)
             if distributed.is_main():
                 record_facts(self.run, micro_batch=self.micro_batch)
             yield self.run

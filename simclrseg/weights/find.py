@@ -50,6 +50,11 @@ class Pretrained:
     recorded: ModelMetadata | None = None
     resumed: bool = False
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the encoder begins with random weights, or did so in a run to go on with."""
+        return self.label == "none" and self.file is None
+
     @cached_property
     def metadata(self) -> ModelMetadata | None:
         """Metadata of the file, which may be gone; None where it is not ours, or there is none."""

@@ -268,3 +268,32 @@ def test_two_seeds_are_trained_as_if_each_were_alone_and_compared(tmp_path):
     first, second, single = (load_file(tmp_path / "runs/finetune" / name / "model.safetensors") for name in names)
     assert same(second, single)
     assert not same(first, single)
+
+
+def test_of_fine_tunings_on_other_test_photos_the_table_has_their_own_scores(capsys):
+    class Scored(Trainings):
+        def __call__(self, words, caught):
+            found = super().__call__(words, caught)
+            run = Run(Path("runs", "finetune", self.name_of(words))) if "--dry-run" not in words else None
+            if run is not None:
+                record_facts(run, test_hash=run.name)
+                scores = {"training": {"metrics": {"iou": 0.2}}, "original": {"metrics": {"iou": 0.25}}}
+                (run.folder / "test.json").write_text(json.dumps(scores))
+            return found
+
+    varied("split_seed=0,1", start=Scored(), as_json=True)
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert [(row["test iou"], "iou" in row, "knn" in row) for row in rows] == [(0.25, False, False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "begin"),
+    [
+        ("seed=0,1", {"data_ratio": "0.5", "unlabelled": ["shapes"]}, "shapes-none-r0.5-unlabelled-seed-"),
+        ("data_ratio=0.5,0.2", {"fold": "1/5"}, "shapes-none-fold1of5-data_ratio-0."),
+    ],
+)
+def test_a_name_says_what_the_runs_have_in_common_but_not_what_varies(text, words, begin):
+    start = Trainings()
+    varied(text, start=start, **words)
+    assert len(start.names) == 2 and all(name.startswith(begin) for name in start.names)

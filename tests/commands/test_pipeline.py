@@ -18,11 +18,11 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.predict import PredictConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.shapes import Shapes
-from simclrseg.errors import DataError, RunError, UsageError
+from simclrseg.errors import DataError, ImageError, RunError, UsageError
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, read_weights
 from simclrseg.runs.run import Run
-from tests.folders import write_noise
+from tests.folders import write_figures, write_noise
 from tests.observers import stop_at
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, evaluated, in_runs
 
@@ -326,3 +326,19 @@ def test_predict_decides_as_evaluate_does(pipeline, tmp_path):
         mask = cv2.imread(str(target), cv2.IMREAD_UNCHANGED) // 255
         found = segmentation_metrics(confusion_matrix(mask, shapes.mask(index), 2))["iou"]
         assert found == pytest.approx(float(iou), abs=1e-3)  # a pixel at the threshold may fall either way
+
+
+def test_a_strict_training_does_not_begin_where_a_test_photo_cannot_be_read(tmp_path):
+    from simclrseg.commands.finetune import finetune
+    from simclrseg.targets.segment.target import SegmentationTarget
+
+    folder = write_figures(tmp_path / "figures", count=30)
+    tree = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none", backbone="cnn")
+    tree = changed(tree, "data", dataset=str(folder), strict=True)
+    config = FinetuneConfig.model_validate(tree)
+    bad = SegmentationTarget.open(config.data).split.test[0]
+    photo = sorted((folder / "images").iterdir())[bad]
+    photo.write_bytes(photo.read_bytes()[: photo.stat().st_size // 2])
+    with pytest.raises(ImageError, match=photo.name):
+        finetune(config)
+    assert not (tmp_path / "runs").exists()

@@ -507,16 +507,16 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(again, tmp_path, monk
 
 def test_the_other_processes_take_up_their_threads_too(again, tmp_path, monkeypatch):
     folder = tmp_path / "runs/pretrain/knobs"
-    stored = folder / "environment.json"
-    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"threads": 7, "processes": 1}))
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(distributed, "is_main", lambda: False)
-    monkeypatch.setattr(distributed, "from_main", lambda make: folder)
-    for resume, set_to in ((None, []), ("knobs", [7])):
+    for resume, processes, set_to in ((None, 1, []), ("knobs", 2, []), ("knobs", 1, [7])):
+        began = {"threads": 7, "processes": processes}
+        monkeypatch.setattr(distributed, "from_main", lambda make, began=began: (folder, began))
         config = PretrainConfig.model_validate(changed(again, "run", resume=resume))
-        with open_run("pretrain", config, name="x", machine=prepare_machine(config.hardware), images=[]) as run:
-            assert run.folder == folder
+        machine = prepare_machine(config.hardware)
+        with open_run("pretrain", config, name="x", machine=machine, images=[]) as (run, known):
+            assert run.folder == folder and known == began
         assert threads == set_to
 
 
@@ -532,7 +532,7 @@ def test_other_masks_are_refused_whatever_their_files_are_like(again, tmp_path):
     run, _ = resumed_run("pretrain", config)
     with pytest.raises(DataError, match=says), open_run("pretrain", config, resumed=run, truth="two", **images):
         pass
-    with open_run("pretrain", config, resumed=run, truth="one", **images) as same:
+    with open_run("pretrain", config, resumed=run, truth="one", **images) as (same, _):
         assert same.environment["truth_hash"] == "one"
 
 

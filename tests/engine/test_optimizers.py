@@ -117,6 +117,19 @@ def test_sgd_has_momentum_and_is_not_nesterovs() -> None:
     assert parameter.item() == pytest.approx(-(1 + 1.9))
 
 
+def test_momentum_of_sgd_begins_at_0_where_its_first_step_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: torch.full_like(*a, fill_value=1e30, **k))  # dirty memory
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    optimizer = sgd([{"params": [parameter]}], learning_rate=1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    for gradient in (math.inf, 1.0):
+        scaler.scale(torch.zeros(()))
+        parameter.grad = torch.full((2, 2), gradient)
+        scaler.step(optimizer)
+        scaler.update()
+    assert parameter.detach().flatten().tolist() == [-2.0] * 4  # the scale is a half by now
+
+
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_every_optimizer_takes_channels_last_weights_and_restores_its_state(name: str) -> None:
     model = network().to(memory_format=torch.channels_last)

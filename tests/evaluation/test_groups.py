@@ -30,12 +30,19 @@ class Scored:
         return {"iou": weights @ self.right / weights.sum(1)}
 
 
-def model(name: str, *, seed: int = 0, value: float = 0.5, start: Path | None = None, **data: Any) -> Any:
+def model(
+    name: str, *, seed: int = 0, value: float = 0.5, start: Path | None = None, training: Any = None, **data: Any
+) -> Any:
     """A fine-tuned run in ``runs``, as an evaluation knows it."""
     folder = Path("runs/finetune", name)
     folder.mkdir(parents=True)
     pretrained = {"pretrained": start.name} if start else {}
-    tree = {"data": {"dataset": "shapes", **data}, "model": pretrained, "run": {"seed": seed}}
+    tree = {
+        "data": {"dataset": "shapes", **data},
+        "model": pretrained,
+        "run": {"seed": seed},
+        "training": training or {},
+    }
     (folder / "config.yaml").write_text(dump_config(parse_config(FinetuneConfig, tree)))
     if start:
         record_facts(Run(folder), **{PRETRAINED_FILE: str(start / BACKBONE_FILE)})
@@ -136,3 +143,8 @@ def test_of_several_recipes_with_that_share_it_is_the_baselines_own():
     ]
     against = {name: group.baseline for name, group in groups(*models, baseline=2).items()}
     assert against == {"32-0.2": None, "64-0.2": "32-0.2", "64-0.5": "32-0.5", "32-0.5": "32-0.2"}
+
+
+def test_trainings_by_another_micro_batch_are_of_another_recipe():
+    several = [model(f"x-s{seed}", seed=seed) for seed in (0, 1)] + [model("x-s2", seed=2, training={"micro_batch": 2})]
+    assert [len(one.models) for one in groups(*several).values()] == [2, 1]

@@ -192,8 +192,14 @@ def test_examples_are_not_stretched_by_pixels_that_hold_nothing(tmp_path):
     assert photo.std() > 50  # from black to white; with the empty half all of it would be nearly white
 
 
+def unnamed_figures(folder: Path) -> Path:
+    """The same figures without a file that names their classes."""
+    (write_figures(folder) / "classes.yaml").unlink()
+    return folder
+
+
 def test_classes_and_border_are_chosen_by_what_the_masks_hold(tmp_path):
-    folder = write_figures(tmp_path / "f")
+    folder = unnamed_figures(tmp_path / "f")
     assert open_masks(config_of(folder, data={"classes": ["class_2"]}).data).classes == ("background", "class_2")
     assert open_masks(config_of(folder, data={"classes": ["6"]}).data).classes[-1] == "class_5"
     with pytest.raises(DataError, match="but there are 3 classes, ids 0 to 2"):
@@ -293,7 +299,7 @@ def examined(dataset, **options) -> np.ndarray:
 
 
 def test_a_class_without_pixels_is_named(tmp_path, caplog):
-    dataset = open_masks(config_of(write_figures(tmp_path / "f"), data={"classes": ["6"]}).data)
+    dataset = open_masks(config_of(unnamed_figures(tmp_path / "f"), data={"classes": ["6"]}).data)
     with caplog.at_level(logging.INFO, logger="simclrseg"):
         counts = examined(dataset)
     assert (counts.sum(0) > 0).tolist() == [True] * 4 + [False] * 2
@@ -301,7 +307,7 @@ def test_a_class_without_pixels_is_named(tmp_path, caplog):
 
 
 def test_masks_of_one_class_only_are_refused(tmp_path):
-    folder = write_figures(tmp_path / "f")
+    folder = unnamed_figures(tmp_path / "f")
     dataset = open_masks(config_of(folder, data={"classes": ["class_3"]}).data)
     for file in (folder / "masks").iterdir():
         Image.fromarray(np.zeros((48, 48), np.uint8)).save(file)

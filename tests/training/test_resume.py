@@ -24,6 +24,8 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.knobs.parsing import config_of_run
+from simclrseg.system import distributed
+from simclrseg.training.folder import resumed_run
 from simclrseg.training.knobs import FinetuneTraining
 from tests.observers import stop_at
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
@@ -79,6 +81,27 @@ def test_a_run_out_of_memory_goes_on_with_a_smaller_micro_batch(begun: Path) -> 
     assert facts["finished"] and facts["micro_batch"] == 8
     log_lines = (environment(begun).parent / "log.txt").read_text().splitlines()
     assert len([line for line in log_lines if line.startswith("$ ")]) == 2  # of the run and of the one that went on
+
+
+@pytest.mark.parametrize(("processes", "micro_batch", "goes_on"), [(2, 8, 16), (4, 8, 32), (1, 8, 8), (3, 1, 3)])
+def test_by_another_number_of_processes_batch_norm_sees_as_many_together(
+    begun: Path, processes: int, micro_batch: int, goes_on: int
+) -> None:
+    facts = json.loads(environment(begun).read_text())
+    environment(begun).write_text(json.dumps({**facts, "processes": processes, "micro_batch": micro_batch}))
+    config = small(begun, run={"resume": "shapes"})
+    config = config.model_copy(update={"training": config.training.model_copy(update={"micro_batch": "auto"})})
+    pretrain(config)
+    facts = json.loads(environment(begun).read_text())
+    assert (facts["processes"], facts["micro_batch"]) == (1, goes_on)
+
+
+def test_processes_that_do_not_share_a_batch_evenly_are_told_how_many_would(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 7)
+    with pytest.raises(UsageError, match=r"its batches of 32 cannot be shared out over 7 processes; take --devices 4$"):
+        resumed_run("pretrain", small(begun, run={"resume": "shapes"}))
 
 
 def test_it_goes_on_in_the_number_format_in_which_it_began(begun: Path, caplog: pytest.LogCaptureFixture) -> None:

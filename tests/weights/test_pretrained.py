@@ -16,7 +16,7 @@ from simclrseg.models.weights import save_weights
 from simclrseg.runs.claim import claim
 from simclrseg.runs.names import BACKBONE_FILE, CHECKPOINT
 from simclrseg.runs.run import Run, finish, record_facts
-from simclrseg.weights.find import PRETRAINED_FILE, began_with, find_pretrained, recorded_file
+from simclrseg.weights.find import PRETRAINED_FILE, Pretrained, began_with, find_pretrained, recorded_file
 
 METADATA = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, epochs=7)
 
@@ -208,3 +208,7 @@ def test_a_folder_of_another_tool_names_a_file_that_may_be_meant(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(RunError, match=r"holds no backbone\.safetensors; name the file, as .*model-00001-of-00002"):
         find_pretrained(str(tmp_path), root=tmp_path)
+
+
+def test_a_file_of_the_name_none_is_a_start():
+    assert Pretrained("none", None).from_scratch and not Pretrained("none", Path("none.pth")).from_scratch

@@ -172,7 +172,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     def set_stem(backbone: nn.Module, encoder: str, pretrained: Pretrained, *, image_size: int) -> str:
         """Random weights get the stem that pretraining would give them, so that the two can be compared."""
         source = pretrained.metadata
-        asked = "auto" if pretrained.label == "none" else source.stem if source else "imagenet"
+        asked = "auto" if pretrained.from_scratch else source.stem if source else "imagenet"
         stem = choose_stem(asked, backbone, encoder, image_size=image_size)
         if stem == "cifar":
             set_cifar_stem(backbone)
