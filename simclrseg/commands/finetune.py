@@ -35,7 +35,7 @@ from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Scoring, Target
 from simclrseg.targets.learner import predictor
 from simclrseg.targets.unlabelled import ConfidenceWarning
-from simclrseg.training.dry_run import DryRun
+from simclrseg.training.dry_run import DryRun, bytes_of
 from simclrseg.training.folder import is_prolonged
 from simclrseg.training.forecast import in_words
 from simclrseg.training.session import Session
@@ -94,7 +94,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         trained=resumed is not None and resumed.holds(MODEL_FILE) and not is_prolonged(resumed),
     )
     if config.run.dry_run:
-        return trainer.rehearse(files=2)  # with model.onnx
+        return trainer.rehearse(kept=2 * bytes_of(learner.model.state_dict()), best=chooses)  # with model.onnx
     others, callbacks, grown = list[str](), list[Observer](), 0.0
     rows = dict[str, object]()
     if prepared.unlabelled is not None:

@@ -22,7 +22,7 @@ from simclrseg.runs.run import record_facts, runs_option
 from simclrseg.scores.doubts import pretraining_doubts
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
-from simclrseg.training.dry_run import DryRun
+from simclrseg.training.dry_run import DryRun, bytes_of
 from simclrseg.training.session import Session
 from simclrseg.training.train import Trainer
 from simclrseg.weights.backbone import BEFORE, SEEN_FILE, save_backbone
@@ -73,7 +73,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
         suggestion=suggested(requested, session.machine.device.type),
     )
     if config.run.dry_run:
-        return trainer.rehearse(files=1)
+        state, prefix = task.model.state_dict(), facts["encoder_prefix"]
+        encoder = {key: value for key, value in state.items() if key.startswith(prefix)}
+        return trainer.rehearse(kept=bytes_of(encoder) + (0 if facts["decoder"] is None else bytes_of(state)))
     images = [dataset.keys[index] for index in learned]
     content = fingerprint([(dataset, learned)])
     with trainer.open(name=config.run_name, images=images, fingerprint=content, **facts) as run:

@@ -12,7 +12,7 @@ from typing import Any
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.knobs.knob import KeyPath, command_of, knobs_of, look_up, put
-from simclrseg.training.knobs import PATIENCE
+from simclrseg.training.knobs import LONG_RUN
 
 SMALL_ENCODERS = ("resnet18", "cnn")
 SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
@@ -40,7 +40,7 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
             changed |= {(config.model.task, name): value for name, value in others.items()}
         expected *= SMALLER
     total = config.training.total_epochs
-    epochs = min(total, max(1, int(total * PATIENCE / expected)))
+    epochs = min(total, max(1, int(total * LONG_RUN / expected)))
     changed[("training", "epochs")] = epochs
     if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
         changed[("training", "warmup_epochs")] = None

@@ -92,13 +92,15 @@ def rehearse(
     optimizer: torch.optim.Optimizer,
     *,
     suggestion: Callable[[float], str] | None,
-    files: int,
+    kept: int,
+    best: bool,
 ) -> DryRun:
     """Take a few steps, or smaller ones that tell, and say what the run takes; no weight moves.
 
     Args:
         suggestion: seconds of the run -> what to advise where that is long.
-        files: of weights that the run keeps.
+        kept: bytes of the weights that the run keeps.
+        best: whether the weights of the best epoch lie beside its states while it trains.
     """
     session, task, batches = batching.session, batching.task, batching.batches
     training, machine = session.config.training, session.machine
@@ -141,8 +143,8 @@ def rehearse(
         batch_size=batches.batch_size,
         micro_batch=micro_batch,
         memory=memory,
-        kept=files * weights,
-        while_training=session.config.run.keep_checkpoints * state,
+        kept=kept,
+        while_training=session.config.run.keep_checkpoints * state + weights * best,
     )
 
 

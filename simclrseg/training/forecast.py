@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from simclrseg.engine.history import Observer, Plan, StepRecord
-from simclrseg.training.knobs import PATIENCE
+from simclrseg.training.knobs import LONG_RUN
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Forecast(Observer):
             f"about {in_words(self.run)} for the whole run: "
             f"{plan.batch_size / self.step:,.3g} {plan.unit}/s, {self.step:.2g} s a step"
         )
-        if self._suggestion is not None and self.run > PATIENCE:
+        if self._suggestion is not None and self.run > LONG_RUN:
             log.info(f"a smaller run: {self._suggestion(self.run)}")
 
 

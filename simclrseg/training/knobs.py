@@ -23,7 +23,7 @@ PRETRAINED_RATE = 0.1
 """Learning rate of a pretrained encoder, as a multiple of that of the new layers."""
 MORE_PHOTOS = "add photos, or take more of those that there are"
 """The remedy where the training images are too few, as --max-images may make them."""
-PATIENCE = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
+LONG_RUN = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
 
 
 RESUMABLE = {

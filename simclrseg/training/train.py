@@ -102,9 +102,9 @@ class Trainer:
                 record_facts(self.run, micro_batch=self.micro_batch)
             yield self.run
 
-    def rehearse(self, *, files: int) -> DryRun:
-        """Say what the run, with so many files of weights, takes, by a few steps."""
-        return rehearse(self.batching, self._optimizer(None), suggestion=self.suggestion, files=files)
+    def rehearse(self, *, kept: int, best: bool = False) -> DryRun:
+        """Say what the run takes, by a few steps; ``kept`` and ``best`` are those of ``dry_run.rehearse``."""
+        return rehearse(self.batching, self._optimizer(None), suggestion=self.suggestion, kept=kept, best=best)
 
     def score(self) -> dict[str, float]:
         """Scores of the network as it is, but its loss, which training measures on other images."""

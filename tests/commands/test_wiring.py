@@ -140,7 +140,7 @@ def run_of(config: dict[str, Any], runs: Path) -> Run:
 def whole(tmp_path_factory) -> Run:
     """A run of KNOBS, so slow that a smaller one is suggested."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forecast, "PATIENCE", 0.0)
+        patch.setattr(forecast, "LONG_RUN", 0.0)
         return run_of(KNOBS, tmp_path_factory.mktemp("whole") / "runs")
 
 
@@ -321,7 +321,7 @@ def test_on_a_gpu_no_smaller_run_is_suggested():
 
 def test_a_dry_run_suggests_a_smaller_run_too(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "simclrseg")
-    monkeypatch.setattr(forecast, "PATIENCE", 0.0)
+    monkeypatch.setattr(forecast, "LONG_RUN", 0.0)
     config = changed(TINY, "run", dry_run=True)
     pretrain(PretrainConfig.model_validate({**config, "console": {"runs": str(tmp_path)}}))
     assert sum(line.startswith("a smaller run: simclrseg pretrain") for line in caplog.messages) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from contextlib import suppress
 from importlib import import_module
 
 import pytest
@@ -12,6 +13,7 @@ from simclrseg.cli.app import main
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import smaller_command
+from simclrseg.errors import GateError
 from simclrseg.knobs.parsing import parse_config
 from simclrseg.training import batches, dry_run, train
 from simclrseg.training.forecast import Forecast, in_words
@@ -194,3 +196,26 @@ def test_a_first_step_that_takes_long_is_announced_before_it_is_taken(tmp_path, 
         pretrain(PretrainConfig.model_validate(config))
     found = [line for line in caplog.messages if line.startswith("the first step takes about ")]
     assert [line.endswith(" s here") for line in found] == [True] * said
+
+
+@pytest.mark.usefixtures("unexported")
+def test_the_disk_that_a_dry_run_foretells_is_what_the_run_takes(tmp_path):
+    from simclrseg.commands.finetune import finetune
+    from simclrseg.commands.pretrain import pretrain
+
+    def taken(folder):
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+    tree = changed(in_runs(SMALL_FINETUNE, tmp_path), "model", pretrained="none", backbone="cnn")
+    tree = changed(changed(tree, "data", data_ratio=0.5), "training", batch_size=64)  # an epoch is chosen
+    told = finetune(FinetuneConfig.model_validate(changed(tree, "run", dry_run=True)))
+    with suppress(GateError):
+        finetune(FinetuneConfig.model_validate(tree))
+    run = tmp_path / "finetune" / "shapes-none-r0.5"
+    assert told.bytes_while_training == pytest.approx(taken(run / "checkpoints"), rel=0.02)
+    assert told.bytes == pytest.approx(2 * (run / "model.safetensors").stat().st_size, rel=0.02)
+    tree = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", batch_size=64)
+    told = pretrain(PretrainConfig.model_validate(changed(tree, "run", dry_run=True)))
+    run = pretrain(PretrainConfig.model_validate(tree)).run
+    assert told.bytes_while_training == pytest.approx(taken(run / "checkpoints"), rel=0.02)
+    assert told.bytes == pytest.approx((run / "backbone.safetensors").stat().st_size, rel=0.02)
