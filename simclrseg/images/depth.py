@@ -50,7 +50,7 @@ class Deep:
     @property
     def hides_all(self) -> bool:
         """Tell whether its opacity hides all of it."""
-        return self.opacity is not None and not self.opacity.any()
+        return self.values.ndim == 3 and self.values.shape[-1] == 4 and int(self.values[:, :, 3].max()) < _OPAQUE
 
     @property
     def opacity(self) -> NDArray[np.uint8] | None:
