@@ -109,7 +109,9 @@ def find_pretrained(
             ) from error
     if any(file.is_file() for file in _weights_in(Path(name))):  # of a folder without a stroke, such as the current one
         return _from_path(Path(name), option)
-    if command := make(name):
+    if (tuned := Run(root / "finetune" / name)).holds(MODEL_FILE):
+        remedy = f"name the folder of the fine-tuned run that is called so, {tuned.folder}"
+    elif command := make(name):
         remedy = f"make it with `{command}{runs_option(root)}`"
     else:
         remedy = suggestion(name, ["none", *(run.name for run in list_runs(root, "pretrain")), *PUBLISHED])

@@ -14,7 +14,7 @@ from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
 from simclrseg.runs.claim import claim
-from simclrseg.runs.names import BACKBONE_FILE, CHECKPOINT
+from simclrseg.runs.names import BACKBONE_FILE, CHECKPOINT, MODEL_FILE
 from simclrseg.runs.run import Run, finish, record_facts
 from simclrseg.weights.find import PRETRAINED_FILE, Pretrained, began_with, find_pretrained, recorded_file
 
@@ -212,3 +212,12 @@ def test_a_folder_of_another_tool_names_a_file_that_may_be_meant(tmp_path):
 
 def test_a_file_of_the_name_none_is_a_start():
     assert Pretrained("none", None).from_scratch and not Pretrained("none", Path("none.pth")).from_scratch
+
+
+def test_a_fine_tuned_run_of_that_name_is_pointed_out_and_can_be_started_from(tmp_path):
+    run = claim(tmp_path, "finetune", "mine")
+    metadata = ModelMetadata(task="segmentation", encoder="cnn", image_size=32)
+    save_weights(run.folder / MODEL_FILE, {"a": torch.zeros(1)}, metadata)
+    with pytest.raises(RunError, match=rf"'mine'; name the folder of the fine-tuned run .*, {run.folder}$"):
+        find_pretrained("mine", root=tmp_path)
+    assert find_pretrained(str(run.folder), root=tmp_path).file == run.folder / MODEL_FILE
