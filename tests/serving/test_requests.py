@@ -195,6 +195,12 @@ def test_every_odd_picture_is_answered_or_refused_in_one_line(app, real_data):
     assert set(statuses) == {200, 400, 413, 422}  # a file without a byte, a bomb, and damaged ones are among them
 
 
+@pytest.mark.parametrize("name", ["decompression_bomb.gif", "made_bomb_30000x30000.png"])
+def test_every_picture_that_claims_too_many_pixels_is_too_large(app, real_data, name):
+    content = (real_data / "odd_images" / name).read_bytes()
+    assert ask(app, "POST", "/predict", content=content).status_code == 413
+
+
 def test_a_photo_of_too_many_pixels_or_bytes_is_refused_before_it_is_decoded(make_model, monkeypatch):
     app = app_of(make_model(), max_pixels=1000)
     large = ask(app, "POST", "/predict", content=photo())

@@ -24,8 +24,9 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.knobs.parsing import config_of_run
+from simclrseg.runs.run import Run, record_facts
 from simclrseg.system import distributed
-from simclrseg.training.folder import resumed_run
+from simclrseg.training.folder import PROLONGED, is_prolonged, resumed_run
 from simclrseg.training.knobs import FinetuneTraining
 from tests.observers import stop_at
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
@@ -257,3 +258,10 @@ def test_where_one_checkpoint_of_a_fine_tuning_is_damaged_a_new_one_starts_from_
     assert json.loads(report.read_text())["missing"] == [] and report.parent != run
     started = json.loads((report.parent / "environment.json").read_text())
     assert started["pretrained_file"] == str(run / "checkpoints" / whole)
+
+
+def test_steps_may_be_left_in_a_run_that_has_got_more_epochs(begun: Path, finished: Path) -> None:
+    run, ended = (Run(runs / "pretrain" / "shapes") for runs in (begun, finished))
+    assert not is_prolonged(run) and is_prolonged(ended)
+    record_facts(run, **{PROLONGED: [{"epochs": 9, "from_step": 3}]})
+    assert is_prolonged(run)
