@@ -109,6 +109,7 @@ def open_picture(stream: IO[bytes], name: str) -> Image.Image:
             with suppress(SyntaxError, IndexError, TypeError, struct.error):
                 return factory(stream, "")
     if tiff:
+        tiff.refuse_compression()
         reason = f"a TIFF of {tiff.bands} x {tiff.bits} bits, of a kind that is not read"
         raise Refused(reason, "save it with 8 or 16 bits")
     raise Refused(_guess(prefix))
@@ -125,7 +126,11 @@ def loaded(picture: Image.Image, stream: IO[bytes]) -> tuple[Image.Image, int, i
     """The picture with its pixels, the orientation that the file asks for, and the one that is left to apply."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         orientation = exif_orientation(picture)  # is gone once Pillow has turned the pixels, which it does here
-        picture.load()
+        try:
+            picture.load()
+        except OSError:
+            Tiff(stream).refuse_compression()
+            raise
         return picture, orientation, 1
     if isinstance(picture, WebPImagePlugin.WebPImageFile) and picture.width * picture.height > LARGE:
         orientation = exif_orientation(picture)

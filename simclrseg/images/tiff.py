@@ -29,6 +29,7 @@ _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _FO
 _PLAIN = 1
 _EIGHT_OR_SIXTEEN = "save it with 8 or 16 bits"
 _LOSSLESS = {_PLAIN, 5, 8, 32773, 32946, 34925, 50000}  # LZW, Deflate, PackBits, old Deflate, LZMA, Zstandard
+_RARE = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}  # of which builds of libtiff differ
 _UNSIGNED, _SIGNED, _FLOATING = 1, 2, 3
 _DIFFERENCES, _OF_FLOATS = 2, 3  # predictors
 _BITS_OF = {_UNSIGNED: (8, 16), _SIGNED: (8, 16), _FLOATING: (32, 64)}
@@ -123,6 +124,11 @@ class Tiff:
             tile = tags[_TILE_WIDTH] * tags.get(_TILE_HEIGHT, 0) * pixel
             if tile > max(2 * needed, LARGE * PIXEL):
                 raise Refused(f"a tile of it takes {tile:,} bytes", "save it again")
+
+    def refuse_compression(self) -> None:
+        """Name a rare compression as the reason why the pixels cannot be read; nothing where it is another."""
+        if name := _RARE.get(self._tags.get(_COMPRESSION, _PLAIN)):
+            raise Refused(f"its compression, {name}, is not read here", "save it with LZW or Deflate")
 
     @property
     def is_plain_rgb(self) -> bool:

@@ -26,7 +26,8 @@ def orientations(scans: Sequence[Scan], rules: Rules) -> tuple[dict[Path, int], 
             f"{len(unsure):,} photos carry an EXIF orientation, such as that of {unsure[0].mask.name}, and their masks "
             "fit both ways",
             f"pass {with_rule(rules, 'upright')} if they are drawn on the photos as they are seen, "
-            f"{with_rule(rules, 'stored')} if on the pixels as they are stored",
+            f"{with_rule(rules, 'stored')} if on the pixels as they are stored, or save photos and masks as they are "
+            "seen, without an orientation",
             option="masks",
             path=unsure[0].mask,
         )

@@ -95,6 +95,13 @@ def test_a_fourth_band_is_transparency_where_the_file_says_so(
     assert stored == (None if photo else (bands, 8))
 
 
+@pytest.mark.parametrize(("compression", "name"), [(34887, "LERC"), (50001, "WebP")])
+def test_a_rare_compression_is_named_as_what_is_not_read(compression: int, name: str) -> None:
+    content = tiff(picture(3, np.uint8), photometric=2, compression=compression)
+    with pytest.raises(ImageError, match=rf"its compression, {name}, is not read here; save it with LZW or Deflate$"):
+        read_image(content)
+
+
 def test_many_bands_are_no_photo(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ImageError, match=r"a TIFF of 13 bands, which are not a photo's; save red, green and blue"):
         read_image(tiff(picture(13)))

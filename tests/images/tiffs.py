@@ -21,6 +21,7 @@ def tiff(
     photometric: int = 1,
     extra: int | None = None,
     bits: int | None = None,
+    compression: int | None = None,
 ) -> bytes:
     """A TIFF of (H, W, bands).
 
@@ -32,6 +33,7 @@ def tiff(
         order: ``<`` or ``>``, the byte order.
         photometric: the colour space: 1 is grey, 2 RGB.
         extra: what the last band is, as ExtraSamples: 0 is not said, 2 transparency.
+        compression: what it claims to be, in place of what it is.
         bits: of a value, if it is less than a byte: each row of one band is packed.
     """
     height, width, bands = picture.shape
@@ -56,7 +58,7 @@ def tiff(
         256: ("I", [width]),
         257: ("I", [height]),
         258: ("H", [bits or 8 * picture.itemsize] * bands),
-        259: ("H", [8 if deflate else 1]),
+        259: ("H", [compression or (8 if deflate else 1)]),
         262: ("H", [photometric]),
         277: ("H", [bands]),
         284: ("H", [2 if planar else 1]),

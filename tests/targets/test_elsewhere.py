@@ -247,3 +247,17 @@ def test_a_class_too_many_is_no_matter_of_adding_it(tmp_path):
     permuted(tmp_path, "images/x.txt", "")
     with pytest.raises(DataError, match=r"has values 2 but there are 2 classes, ids 0 to 1: correct the mask \(255"):
         opened(tmp_path, model_of("a", "b"), classes_file="{a: null, b: null}")
+
+
+def test_masks_that_fit_both_ways_have_a_remedy_without_an_option(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        exif = Image.Exif()
+        exif[274] = 3
+        Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "images" / f"{name}.jpg", exif=exif)
+        write(tmp_path / "masks" / f"{name}.png", OBJECT)
+    with pytest.raises(
+        DataError, match=r"fit both ways: save photos and masks as they are seen, without an orien"
+    ) as at:
+        opened(tmp_path, model_of("background", "foreground"))
+    assert "--masks" not in str(at.value)
