@@ -240,7 +240,7 @@ def test_a_signal_to_the_command_alone_lets_its_training_save_and_the_same_comma
     small = "finetune shapes --backbone cnn --image-size 32 --data-ratio 0.05 --device cpu --precision fp32 --epochs"
     words = [*small.split(), "200", "--vary", "seed=0,1"]
     sweep = Simclrseg(*words, folder=tmp_path)
-    state = tmp_path / "runs/finetune/shapes-none-seed-0/checkpoints/last/state.pt"
+    state = tmp_path / "runs/finetune/shapes-none-r0.05-seed-0/checkpoints/last/state.pt"
     while not state.exists():
         assert not sweep.ended(), sweep.wait().stderr
         time.sleep(0.1)
@@ -248,7 +248,7 @@ def test_a_signal_to_the_command_alone_lets_its_training_save_and_the_same_comma
     done = sweep.wait()
     assert done.returncode == 128 + number, done.stderr
     assert "stopped after step" in done.stderr and "the same command goes on" in done.stderr
-    assert [path.name for path in (tmp_path / "runs/finetune").iterdir()] == ["shapes-none-seed-0"]
+    assert [path.name for path in (tmp_path / "runs/finetune").iterdir()] == ["shapes-none-r0.05-seed-0"]
     done = Simclrseg(*words, "--dry-run", folder=tmp_path).wait()
     assert done.returncode == 0 and "2 trainings: " in done.stderr
 
@@ -262,7 +262,7 @@ def test_two_seeds_are_trained_as_if_each_were_alone_and_compared(tmp_path):
     alone = Simclrseg(*small.split(), "--seed", "1", "--name", "alone", folder=tmp_path)
     done = sweep.wait()
     assert done.returncode == 0, done.stderr
-    names = ["shapes-none-seed-0", "shapes-none-seed-1", "alone"]
+    names = ["shapes-none-r0.05-seed-0", "shapes-none-r0.05-seed-1", "alone"]
     assert [model["name"] for model in json.loads(done.stdout)["models"]] == names[:2]
     assert alone.wait().returncode == 0
     first, second, single = (load_file(tmp_path / "runs/finetune" / name / "model.safetensors") for name in names)
